@@ -1,0 +1,123 @@
+//! The prepared ECG: twelve standard leads in mV at one rate, with R peaks and quality.
+
+use std::fmt;
+
+use ndarray::Array2;
+
+use crate::error::{Fault, Result};
+
+/// Number of standard leads.
+pub const LEADS: usize = 12;
+
+/// The twelve standard leads, in the order every file of ours keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Lead {
+    I,
+    II,
+    III,
+    AVR,
+    AVL,
+    AVF,
+    V1,
+    V2,
+    V3,
+    V4,
+    V5,
+    V6,
+}
+
+impl Lead {
+    /// All leads in standard order.
+    pub const ALL: [Lead; LEADS] = [
+        Lead::I,
+        Lead::II,
+        Lead::III,
+        Lead::AVR,
+        Lead::AVL,
+        Lead::AVF,
+        Lead::V1,
+        Lead::V2,
+        Lead::V3,
+        Lead::V4,
+        Lead::V5,
+        Lead::V6,
+    ];
+
+    /// The name in our files.
+    pub fn name(self) -> &'static str {
+        ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"][self as usize]
+    }
+
+    /// The lead a file means by `name`: case, spaces and the prefixes `lead`, `ECG` and `MDC_ECG_LEAD_` do not count.
+    ///
+    /// ```
+    /// use ecgflow::data::ecg::Lead;
+    /// assert_eq!(Lead::parse("Lead avr"), Some(Lead::AVR));
+    /// assert_eq!(Lead::parse("MDC_ECG_LEAD_V3"), Some(Lead::V3));
+    /// assert_eq!(Lead::parse("vx"), None);
+    /// ```
+    pub fn parse(name: &str) -> Option<Lead> {
+        let mut plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+        plain.make_ascii_uppercase();
+        let mut plain = plain.as_str();
+        for prefix in ["MDC", "ECG", "LEAD"] {
+            plain = plain.strip_prefix(prefix).unwrap_or(plain);
+        }
+        Lead::ALL.into_iter().find(|lead| lead.name().eq_ignore_ascii_case(plain))
+    }
+}
+
+impl fmt::Display for Lead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What `ecg-prep` noticed about a record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quality {
+    /// Per lead: true where the recording does not move (standard deviation below 1 uV).
+    pub flat: [bool; LEADS],
+    /// Root mean square of I + III - II before any lead was derived, mV; 0 where III was derived (Einthoven's law).
+    pub einthoven_mv: f32,
+    /// Standard deviation of the intervals between R peaks, ms; NaN with fewer than three peaks.
+    pub rr_sd_ms: f32,
+}
+
+/// One prepared ECG.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ecg {
+    /// The record's name.
+    pub id: String,
+    /// Samples per second (500 for every preset that feeds PA-MAE).
+    pub rate_hz: f64,
+    /// 12 x samples, mV (standardised units where the preset standardises), leads in the order of [`Lead::ALL`].
+    pub samples_mv: Array2<f32>,
+    /// R peaks, sample numbers, rising.
+    pub r_peak: Vec<i32>,
+    /// Heart rate, beats a minute, from the median RR interval; NaN with fewer than two R peaks.
+    pub heart_rate: f32,
+    /// What was noticed.
+    pub quality: Quality,
+}
+
+impl Ecg {
+    /// Checks shape and values.
+    ///
+    /// # Errors
+    /// Where there are not twelve rows, no samples, or a value that is not finite.
+    pub fn check(&self) -> Result<()> {
+        let fault = |cause: &str| Fault::new("checking ECG", cause).record(&self.id);
+        let (rows, samples) = self.samples_mv.dim();
+        if rows != LEADS || samples == 0 {
+            let found = format!("{rows} x {samples}");
+            return Err(fault("").field("/ecg").expected("12 leads x samples", found).into());
+        }
+        if let Some(((lead, sample), value)) = self.samples_mv.indexed_iter().find(|(_, v)| !v.is_finite()) {
+            let at = format!("lead {}, sample {sample}", Lead::ALL[lead]);
+            return Err(fault("").field(at).expected("a finite value in mV", value).into());
+        }
+        Ok(())
+    }
+}

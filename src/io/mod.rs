@@ -1,0 +1,180 @@
+//! Nouns to bytes and back: one file per format; nothing else opens a data file.
+//!
+//! A reader is whatever iterates `Result<noun>`. To add an ECG format: write its file with `recognise` and `open`,
+//! and add one line to [`ECG_FORMATS`].
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::data::recording::Recording;
+use crate::error::{Error, Fault, Result};
+
+pub mod csv;
+pub mod hdf5;
+pub mod npy;
+pub mod wfdb;
+
+/// Where input comes from: a file, or standard input kept in a temporary file so that it can be read at any place.
+#[derive(Debug)]
+pub struct Source {
+    path: PathBuf,
+    shown: String,
+    _spool: Option<NamedTempFile>,
+}
+
+/// How many bytes of a file `recognise` sees.
+const HEAD: u64 = 4096;
+
+impl Source {
+    /// `-` is standard input, anything else a path.
+    ///
+    /// # Errors
+    /// Where the file does not exist or standard input cannot be read.
+    pub fn open(argument: &Path) -> Result<Source> {
+        if argument == Path::new("-") {
+            return Source::spool(&mut io::stdin().lock(), "<stdin>");
+        }
+        let shown = argument.display().to_string();
+        let about = std::fs::metadata(argument).map_err(Error::io("opening", argument))?;
+        if about.is_dir() {
+            return Err(Fault::new("opening", "").file(argument).expected("a file", "a directory").into());
+        }
+        if !about.is_file() {
+            let mut pipe = File::open(argument).map_err(Error::io("opening", argument))?;
+            return Source::spool(&mut pipe, &shown); // a named pipe or a shell's <( )
+        }
+        Ok(Source { path: argument.to_owned(), shown, _spool: None })
+    }
+
+    fn spool(from: &mut dyn Read, shown: &str) -> Result<Source> {
+        let mut file = NamedTempFile::new().map_err(Error::io("making a temporary file in", std::env::temp_dir()))?;
+        io::copy(from, &mut file).map_err(Error::io("reading", shown))?;
+        Ok(Source { path: file.path().to_owned(), shown: shown.to_owned(), _spool: Some(file) })
+    }
+
+    /// The file to read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The name the user knows it by; for messages.
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// A record id for a format that carries none: the file's stem.
+    pub fn stem(&self) -> String {
+        let stem = Path::new(&self.shown).file_stem().map(|s| s.to_string_lossy().into_owned());
+        stem.filter(|_| self._spool.is_none()).unwrap_or_else(|| "stdin".to_owned())
+    }
+
+    /// The first bytes.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn head(&self) -> Result<Vec<u8>> {
+        let file = File::open(&self.path).map_err(Error::io("opening", &self.shown))?;
+        let mut head = Vec::new();
+        file.take(HEAD).read_to_end(&mut head).map_err(Error::io("reading", &self.shown))?;
+        Ok(head)
+    }
+}
+
+/// Unit of the samples in a file that does not state it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Microvolt.
+    Microvolt,
+    /// Millivolt.
+    Millivolt,
+    /// Volt.
+    Volt,
+}
+
+impl Unit {
+    /// The unit a file means by `name` (`uV`, `mV`, `V`, any case but that of the prefix).
+    pub fn parse(name: &str) -> Option<Unit> {
+        match name.trim() {
+            "uV" | "UV" | "uv" | "\u{b5}V" | "\u{3bc}V" => Some(Unit::Microvolt),
+            "mV" | "MV" | "mv" => Some(Unit::Millivolt),
+            "V" | "v" => Some(Unit::Volt),
+            _ => None,
+        }
+    }
+
+    /// Millivolts in one of this unit.
+    pub fn to_mv(self) -> f64 {
+        match self {
+            Unit::Microvolt => 1e-3,
+            Unit::Millivolt => 1.0,
+            Unit::Volt => 1e3,
+        }
+    }
+}
+
+/// What the user says about files that do not say it themselves.
+#[derive(Debug, Clone, Default)]
+pub struct ReadOptions {
+    /// Samples a second.
+    pub rate_hz: Option<f64>,
+    /// Unit of the samples.
+    pub unit: Option<Unit>,
+    /// Lead names in file order.
+    pub leads: Option<Vec<String>>,
+}
+
+/// The records of one file.
+pub type Recordings = Box<dyn Iterator<Item = Result<Recording>>>;
+
+/// A format that holds ECGs.
+pub struct EcgFormat {
+    /// Its name, for messages.
+    pub name: &'static str,
+    /// Whether a file is of this format, from its first bytes and its name.
+    pub recognise: fn(head: &[u8], name: &str) -> bool,
+    /// Reads it.
+    pub open: fn(Source, &ReadOptions) -> Result<Recordings>,
+}
+
+/// The ECG formats, asked in this order: magic numbers first, text last.
+pub const ECG_FORMATS: &[EcgFormat] = &[
+    EcgFormat { name: "HDF5", recognise: hdf5::recognise, open: hdf5::open_ecg },
+    EcgFormat { name: "NPY", recognise: npy::recognise, open: npy::open },
+    EcgFormat { name: "WFDB", recognise: wfdb::recognise, open: wfdb::open },
+    EcgFormat { name: "CSV", recognise: csv::recognise, open: csv::open },
+];
+
+/// Opens an ECG file of any known format; returns the format's name too.
+///
+/// # Errors
+/// Where no format recognises the file, or the one that does finds it malformed.
+pub fn open_ecg(source: Source, options: &ReadOptions) -> Result<(&'static str, Recordings)> {
+    let head = source.head()?;
+    let fault = |cause: &str| Fault::new("reading ECG", cause).file(source.shown());
+    if head.is_empty() {
+        return Err(fault("the file is empty").into());
+    }
+    let Some(format) = ECG_FORMATS.iter().find(|f| (f.recognise)(&head, source.shown())) else {
+        let known: Vec<&str> = ECG_FORMATS.iter().map(|f| f.name).collect();
+        let hint = "for WFDB name the header (.hea)";
+        return Err(fault("unknown format").expected(known.join(", "), "none of them").hint(hint).into());
+    };
+    Ok((format.name, (format.open)(source, options)?))
+}
+
+/// Where nouns go. A sink that is dropped before `finish` leaves no file.
+pub trait Sink<T> {
+    /// Writes one.
+    ///
+    /// # Errors
+    /// Where writing fails.
+    fn put(&mut self, item: &T) -> Result<()>;
+    /// Completes the output and puts it in its place.
+    ///
+    /// # Errors
+    /// Where writing fails.
+    fn finish(self) -> Result<()>;
+}

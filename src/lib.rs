@@ -1,0 +1,21 @@
+//! From a 12-lead ECG to a cine cardiac MR clip and to cardiac phenotypes (ECGFlowCMR, arXiv 2601.20904).
+//!
+//! ```text
+//! Ecg --ecg-prep--> Ecg --pamae-encode--> Features --amdf-sample--> Cine --cmr-phenotype | cmr-classify--> Table
+//! ```
+//!
+//! Four nouns ([`Ecg`], [`Features`], [`Cine`], [`Row`] of a table) and one arrow between nouns per program.
+//! Modules sit on floors; a module uses only floors below its own: [`error`]; [`data`]; [`io`] and [`signal`];
+//! [`model`], [`tensor`] and [`checkpoint`]; [`cli`]; the programs in `bin/`.
+
+pub mod checkpoint;
+pub mod cli;
+pub mod data;
+pub mod error;
+pub mod io;
+pub mod model;
+pub mod signal;
+pub mod tensor;
+
+pub use data::{cine::Cine, ecg::Ecg, features::Features, table::Row};
+pub use error::{Error, Fault, Result};

@@ -1,0 +1,19 @@
+//! The networks of ECGFlowCMR, tensors to tensors.
+//!
+//! | file | model | paper |
+//! |---|---|---|
+//! | `pamae` | phase-aware masked autoencoder of the ECG | section 3.1 |
+//! | `vae` | 3D variational autoencoder of the clip | section 3.2 |
+//! | `amdf` | anatomy-motion disentangled flow: DiT velocity and sampler | section 3.2 |
+//! | `vit` | vision transformer for phenotypes and diagnoses | section 3.3 |
+//! | `layers` | blocks that two or more of them share | |
+//! | `conv3d` | convolution over frames, rows and columns | |
+//! | `attention` | attention that never holds the full score matrix | |
+
+pub mod amdf;
+pub mod attention;
+pub mod conv3d;
+pub mod layers;
+pub mod pamae;
+pub mod vae;
+pub mod vit;

@@ -1,0 +1,1 @@
+//! Mathematics on signals, without learned weights.
