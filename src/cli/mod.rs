@@ -1,1 +1,95 @@
-//! What the programs share.
+//! What the programs share: the frame around `main`, options, messages, rejected records.
+//!
+//! Exit codes: 0 done (also when the reader of our pipe leaves early), 1 the work failed, 2 the command line was wrong.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::data::Provenance;
+use crate::error::Result;
+use crate::io::output::remove_unfinished;
+
+pub mod args;
+pub mod log;
+pub mod reject;
+
+use args::LogArgs;
+use log::Log;
+
+/// A program: its arguments, and what it does with them.
+pub trait Program: Parser {
+    /// The program's name, as errors and provenance give it.
+    const NAME: &'static str;
+    /// How much it says.
+    fn log(&self) -> &LogArgs;
+    /// The work.
+    ///
+    /// # Errors
+    /// Whatever stops the work.
+    fn run(self, log: &Log) -> Result<()>;
+}
+
+/// Parses the command line, runs the program and turns its end into an exit code.
+pub fn main_with<P: Program>() -> ExitCode {
+    let program = match P::try_parse() {
+        Ok(program) => program,
+        Err(error) => {
+            let code = if error.use_stderr() { 2 } else { 0 };
+            let _ = error.print(); // a closed pipe: nobody reads the help
+            return ExitCode::from(code);
+        }
+    };
+    let log = Log::new(P::NAME, program.log());
+    remove_unfinished_on_signals();
+    match program.run(&log) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log.error(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// On SIGINT and SIGTERM: removes unfinished outputs, then ends as the signal would have.
+fn remove_unfinished_on_signals() {
+    #[cfg(unix)]
+    {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
+        std::thread::spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                remove_unfinished();
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            }
+        });
+    }
+}
+
+/// The provenance of this run.
+pub fn provenance(tool: &str) -> Provenance {
+    let quoted = |word: std::ffi::OsString| {
+        let word = word.to_string_lossy().into_owned();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+        if !word.is_empty() && word.chars().all(plain) {
+            word
+        } else {
+            format!("'{}'", word.replace('\'', "'\\''"))
+        }
+    };
+    let words = std::iter::once(tool.to_owned()).chain(std::env::args_os().skip(1).map(quoted));
+    Provenance::now(tool, words.collect::<Vec<_>>().join(" "))
+}
+
+/// Sizes the thread pools of this process; call before any work.
+///
+/// # Errors
+/// Where the system cannot start the threads.
+pub fn use_threads(threads: Option<usize>) -> Result<()> {
+    let available = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.unwrap_or_else(available);
+    // candle sizes its products by this variable, whatever the pool; no thread of ours runs yet.
+    std::env::set_var("RAYON_NUM_THREADS", threads.to_string());
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    pool.map_err(crate::error::Error::compute("starting threads"))
+}

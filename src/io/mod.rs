@@ -13,8 +13,11 @@ use crate::data::recording::Recording;
 use crate::error::{Error, Fault, Result};
 
 pub mod csv;
+pub mod gif;
 pub mod hdf5;
 pub mod npy;
+pub mod output;
+pub mod table;
 pub mod wfdb;
 
 /// Where input comes from: a file, or standard input kept in a temporary file so that it can be read at any place.

@@ -1,0 +1,72 @@
+//! Messages and progress, on standard error only.
+
+use std::io::{self, IsTerminal, Write};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::args::LogArgs;
+use crate::error::Error;
+
+/// Where messages of one program go.
+#[derive(Debug)]
+pub struct Log {
+    name: &'static str,
+    level: i16,
+}
+
+impl Log {
+    /// Messages of `name`.
+    pub fn new(name: &'static str, args: &LogArgs) -> Log {
+        let level = if args.quiet { -1 } else { i16::from(args.verbose) };
+        Log { name, level }
+    }
+
+    fn line(&self, text: &str) {
+        // One write a line, so that the stages of a pipe do not mix theirs. A closed stderr is nobody's error.
+        let _ = io::stderr().lock().write_all(format!("{}: {text}\n", self.name).as_bytes());
+    }
+
+    /// `tool: error: ...` and, when the cure is known, a hint. A reader that left early is no error.
+    pub fn error(&self, error: &Error) {
+        if !matches!(error, Error::Closed) {
+            self.line(&format!("error: {error}"));
+            if let Some(hint) = error.hint() {
+                self.line(&format!("hint: {hint}"));
+            }
+        }
+    }
+
+    /// Something the user should know even when nobody asked.
+    pub fn warn(&self, text: &str) {
+        if self.level >= 0 {
+            self.line(&format!("warning: {text}"));
+        }
+    }
+
+    /// What was done, with `-v`.
+    pub fn info(&self, text: &str) {
+        if self.level >= 1 {
+            self.line(text);
+        }
+    }
+
+    /// Details, with `-vv`.
+    pub fn detail(&self, text: &str) {
+        if self.level >= 2 {
+            self.line(text);
+        }
+    }
+
+    /// A progress bar over `records`; drawn on a terminal only.
+    pub fn progress(&self, records: usize) -> ProgressBar {
+        if self.level < 0 || !io::stderr().is_terminal() {
+            return ProgressBar::with_draw_target(Some(records as u64), ProgressDrawTarget::hidden());
+        }
+        let bar = ProgressBar::new(records as u64);
+        let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {per_sec} {eta} left");
+        if let Ok(style) = style {
+            bar.set_style(style);
+        }
+        bar.with_prefix(self.name)
+    }
+}

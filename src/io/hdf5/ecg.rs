@@ -1,0 +1,155 @@
+//! ECGs as HDF5: `/ecg`, `/r_peak`, `/heart_rate`, `/quality/...`.
+
+use std::path::Path;
+
+use hdf5::Dataset;
+use ndarray::{Array1, Array2};
+
+use super::{format, reader::shape, Reader, Writer};
+use crate::data::ecg::{Ecg, Lead, Quality, LEADS};
+use crate::data::recording::Recording;
+use crate::data::Provenance;
+use crate::error::Result;
+use crate::io::{ReadOptions, Recordings, Sink, Source, Unit};
+
+/// Reads `/ecg` of any rate and length as recordings, for `ecg-prep`; attributes `fs` and `lead` are obeyed.
+///
+/// # Errors
+/// Where the file is malformed.
+pub fn open_ecg(source: Source, options: &ReadOptions) -> Result<Recordings> {
+    let mut reader = Reader::open(source, format::ECG)?;
+    let ecg = reader.dataset("ecg", 2)?;
+    let rows = ecg.shape().get(1).copied().unwrap_or(0);
+    let rate_hz = options.rate_hz.or_else(|| reader.number("fs", None)).or_else(|| reader.number("fs", Some(&ecg)));
+    let Some(rate_hz) = rate_hz else {
+        let fault = reader.fault("").field("fs").expected("samples a second", "no attribute");
+        return Err(fault.hint("give --rate").into());
+    };
+    let named = |on: Option<&Dataset>| reader.text("lead", on).map(|t| split_leads(&t));
+    let leads = options.leads.clone().or_else(|| named(None)).or_else(|| named(Some(&ecg)));
+    let leads = leads.unwrap_or_else(|| Lead::ALL.iter().map(|l| l.name().to_owned()).collect());
+    if leads.len() != rows {
+        let fault = reader.fault("").field("/ecg").expected(format!("{} leads", leads.len()), rows);
+        return Err(fault.hint("the record axis comes first, then the leads; name them with --leads").into());
+    }
+    let to_mv = options.unit.unwrap_or(Unit::Millivolt).to_mv();
+    Ok(Box::new((0..reader.records()).map(move |i| {
+        let id = reader.id(i)?;
+        let samples: Array2<f64> = reader.array(&ecg, i)?;
+        Recording::new(id, leads.clone(), rate_hz, samples * to_mv).map_err(|e| e.in_file("HDF5"))
+    })))
+}
+
+fn split_leads(text: &str) -> Vec<String> {
+    text.split(|c: char| c == ',' || c.is_whitespace()).filter(|t| !t.is_empty()).map(str::to_owned).collect()
+}
+
+/// Prepared ECGs from a file, one by one.
+pub struct EcgReader {
+    reader: Reader,
+    ecg: Dataset,
+    rate_hz: f64,
+    next: usize,
+}
+
+impl EcgReader {
+    /// Opens what `ecg-prep` wrote.
+    ///
+    /// # Errors
+    /// Where the file is malformed, has no rate, or other than twelve leads in the standard order.
+    pub fn open(source: Source) -> Result<EcgReader> {
+        let reader = Reader::open(source, format::ECG)?;
+        let ecg = reader.dataset("ecg", 2)?;
+        if ecg.shape().get(1) != Some(&LEADS) {
+            let expected = format!("{} x {LEADS} leads x samples", reader.records());
+            return Err(reader.fault("").field("/ecg").expected(expected, shape(&ecg.shape())).into());
+        }
+        let Some(rate_hz) = reader.number("fs", None).or_else(|| reader.number("fs", Some(&ecg))) else {
+            let fault = reader.fault("").field("fs").expected("samples a second", "no attribute");
+            return Err(fault.hint("run it through ecg-prep --rate HZ").into());
+        };
+        let leads = reader.text("lead", None).map(|t| split_leads(&t)).unwrap_or_default();
+        let standard = |(name, lead): (&String, Lead)| Lead::parse(name) == Some(lead);
+        if !leads.is_empty() && !(leads.len() == LEADS && leads.iter().zip(Lead::ALL).all(standard)) {
+            let expected = Lead::ALL.map(Lead::name).join(",");
+            let fault = reader.fault("").field("lead").expected(expected, leads.join(","));
+            return Err(fault.hint("run it through ecg-prep").into());
+        }
+        Ok(EcgReader { reader, ecg, rate_hz, next: 0 })
+    }
+
+    /// Number of records.
+    pub fn records(&self) -> usize {
+        self.reader.records()
+    }
+
+    /// Origin of the file.
+    pub fn provenance(&self) -> Provenance {
+        self.reader.provenance()
+    }
+
+    fn read(&mut self, i: usize) -> Result<Ecg> {
+        let id = self.reader.id(i)?;
+        let samples_mv: Array2<f32> = self.reader.array(&self.ecg, i)?;
+        let peaks = match self.reader.has("r_peak") {
+            true => self.reader.array::<i32, _>(&self.reader.dataset("r_peak", 1)?, i)?,
+            false => Array1::from(vec![]),
+        };
+        let quality = Quality {
+            flat: [false; LEADS],
+            einthoven_mv: self.reader.scalar("quality/einthoven_mv", i)?,
+            rr_sd_ms: self.reader.scalar("quality/rr_sd_ms", i)?,
+        };
+        let heart_rate = self.reader.scalar("heart_rate", i)?;
+        let r_peak = peaks.iter().copied().filter(|p| *p >= 0).collect();
+        let ecg = Ecg { id, rate_hz: self.rate_hz, samples_mv, r_peak, heart_rate, quality };
+        ecg.check().map_err(|e| e.in_file(self.reader.shown()))?;
+        Ok(ecg)
+    }
+}
+
+impl Iterator for EcgReader {
+    type Item = Result<Ecg>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let i = self.next;
+        self.next += 1;
+        (i < self.records()).then(|| self.read(i))
+    }
+}
+
+/// Prepared ECGs into a file.
+pub struct EcgWriter(Writer);
+
+impl EcgWriter {
+    /// Begins the file; `preset` is written beside the samples.
+    ///
+    /// # Errors
+    /// Where the output cannot be begun.
+    pub fn begin(path: &Path, provenance: &Provenance, rate_hz: f64, preset: &str) -> Result<EcgWriter> {
+        let writer = Writer::begin(path, format::ECG, provenance)?;
+        writer.number_attribute("fs", rate_hz)?;
+        writer.text_attribute("lead", &Lead::ALL.map(Lead::name).join(","))?;
+        writer.text_attribute("preset", preset)?;
+        Ok(EcgWriter(writer))
+    }
+}
+
+impl Sink<Ecg> for EcgWriter {
+    fn put(&mut self, ecg: &Ecg) -> Result<()> {
+        let EcgWriter(writer) = self;
+        writer.array("ecg", ecg.samples_mv.view())?;
+        writer.text("id", &ecg.id);
+        writer.ragged("r_peak", &ecg.r_peak);
+        writer.f32("heart_rate", ecg.heart_rate);
+        let flat = Array1::from_iter(ecg.quality.flat.iter().map(|f| u8::from(*f)));
+        writer.array("quality/flat", flat.view())?;
+        writer.f32("quality/einthoven_mv", ecg.quality.einthoven_mv);
+        writer.f32("quality/rr_sd_ms", ecg.quality.rr_sd_ms);
+        writer.end_record()
+    }
+
+    fn finish(self) -> Result<()> {
+        self.0.finish()
+    }
+}
