@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::LogArgs;
+use crate::checkpoint::{Kind, Weights};
 use crate::error::Error;
 
 /// Where messages of one program go.
@@ -54,6 +55,14 @@ impl Log {
     pub fn detail(&self, text: &str) {
         if self.level >= 2 {
             self.line(text);
+        }
+    }
+
+    /// Says which weights run, and warns where they were never trained.
+    pub fn weights(&self, weights: &Weights, kind: Kind) {
+        self.info(&format!("{kind} weights: {}", weights.id()));
+        if weights.untrained(kind) {
+            self.warn(&format!("the {kind} weights were never trained: for trying the tools, the output means nothing"));
         }
     }
 

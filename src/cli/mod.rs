@@ -11,11 +11,14 @@ use crate::error::Result;
 use crate::io::output::remove_unfinished;
 
 pub mod args;
+pub mod clips;
 pub mod log;
+pub mod predict;
 pub mod reject;
 
 use args::LogArgs;
 use log::Log;
+use reject::Rejects;
 
 /// A program: its arguments, and what it does with them.
 pub trait Program: Parser {
@@ -92,4 +95,24 @@ pub fn use_threads(threads: Option<usize>) -> Result<()> {
     std::env::set_var("RAYON_NUM_THREADS", threads.to_string());
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     pool.map_err(crate::error::Error::compute("starting threads"))
+}
+
+/// Good records in groups of at most `size`; the bad ones go to `rejects`.
+pub fn batches<'a, T: 'a>(
+    mut records: impl Iterator<Item = Result<T>> + 'a,
+    size: usize,
+    rejects: &'a mut Rejects<'_>,
+) -> impl Iterator<Item = Result<Vec<T>>> + use<'a, '_, T> {
+    std::iter::from_fn(move || {
+        let mut batch = Vec::new();
+        while batch.len() < size.max(1) {
+            match records.next().map(|record| rejects.check(record)) {
+                None => break,
+                Some(Ok(None)) => {}
+                Some(Ok(Some(record))) => batch.push(record),
+                Some(Err(error)) => return Some(Err(error)),
+            }
+        }
+        (!batch.is_empty()).then_some(Ok(batch))
+    })
 }

@@ -13,6 +13,7 @@ use crate::data::recording::Recording;
 use crate::error::{Error, Fault, Result};
 
 pub mod csv;
+pub mod dicom;
 pub mod gif;
 pub mod hdf5;
 pub mod npy;

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use tempfile::NamedTempFile;
+use tempfile::TempPath;
 
 use crate::error::{Error, Result};
 
@@ -39,7 +39,7 @@ enum Destination {
 /// An output under way. Dropped before [`finish`](Output::finish), it leaves nothing behind.
 #[derive(Debug)]
 pub struct Output {
-    temporary: Option<NamedTempFile>,
+    temporary: Option<TempPath>,
     destination: Destination,
 }
 
@@ -60,15 +60,16 @@ impl Output {
         let mut builder = tempfile::Builder::new();
         builder.prefix(".ecgflow-").suffix(".unfinished");
         let temporary = builder.tempfile_in(&folder).map_err(Error::io("writing in the folder", &folder))?;
+        let temporary = temporary.into_temp_path(); // a thousand outputs may be open at once
         unfinished(|set| {
-            set.insert(temporary.path().to_owned());
+            set.insert(temporary.to_path_buf());
         });
         Ok(Output { temporary: Some(temporary), destination })
     }
 
     /// The temporary file to write to, for libraries that open files themselves.
     pub fn path(&self) -> &Path {
-        self.temporary.as_ref().map_or(Path::new(""), NamedTempFile::path)
+        self.temporary.as_ref().map_or(Path::new(""), |t| t)
     }
 
     /// The temporary file to write to.
@@ -93,7 +94,7 @@ impl Output {
     /// Where it cannot be renamed or copied; [`Error::Closed`] where the reader of the pipe has left.
     pub fn finish(mut self) -> Result<()> {
         let Some(temporary) = self.temporary.take() else { return Ok(()) };
-        let path = temporary.path().to_owned();
+        let path = temporary.to_path_buf();
         let done = match &self.destination {
             Destination::Stdout => copy(&path, &mut io::stdout().lock(), "<stdout>"),
             Destination::Special(to) => {
@@ -113,7 +114,7 @@ impl Drop for Output {
     fn drop(&mut self) {
         if let Some(temporary) = self.temporary.take() {
             unfinished(|set| {
-                set.remove(temporary.path());
+                set.remove::<Path>(&temporary);
             });
         }
     }
@@ -137,25 +138,25 @@ fn destination(path: &Path, binary: bool) -> Result<Destination> {
 }
 
 /// Renames into place with the permissions a new file would have.
-fn persist(temporary: NamedTempFile, to: &Path) -> Result<()> {
+fn persist(temporary: TempPath, to: &Path) -> Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        let mode = std::fs::metadata(to).map_or(0o666 & !mask(temporary.path()), |about| about.permissions().mode());
+        let mode = std::fs::metadata(to).map_or(mask(&temporary), |about| about.permissions().mode());
         let allowed = std::fs::Permissions::from_mode(mode);
-        std::fs::set_permissions(temporary.path(), allowed).map_err(Error::io("writing", to))?;
+        std::fs::set_permissions(&temporary, allowed).map_err(Error::io("writing", to))?;
     }
     temporary.persist(to).map(drop).map_err(|e| Error::io("writing", to)(e.error))
 }
 
-/// The user's file-creation mask, read off a file made beside the temporary one.
+/// The permissions a new file gets, read off one made beside the temporary one.
 #[cfg(unix)]
 fn mask(beside: &Path) -> u32 {
     use std::os::unix::fs::PermissionsExt;
     let probe = beside.with_extension("mask");
     let mode = File::create_new(&probe).and_then(|f| f.metadata()).map(|about| about.permissions().mode());
     let _ = std::fs::remove_file(&probe);
-    mode.map_or(0o022, |mode| 0o666 & !mode)
+    mode.unwrap_or(0o644)
 }
 
 fn copy(from: &Path, to: &mut dyn Write, shown: &str) -> Result<()> {

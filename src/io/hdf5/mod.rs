@@ -15,12 +15,14 @@
 //! before anything is allocated. Files without our attributes (written by h5py, say) are read if the datasets fit.
 
 mod clip;
+mod describe;
 mod ecg;
 mod features;
 mod reader;
 mod writer;
 
 pub use clip::{CineReader, CineWriter, LatentReader, LatentWriter};
+pub use describe::describe;
 pub use ecg::{open_ecg, EcgReader, EcgWriter};
 pub use features::{FeaturesReader, FeaturesWriter};
 pub use reader::Reader;

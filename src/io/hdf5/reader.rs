@@ -101,12 +101,7 @@ impl Reader {
 
     /// A numeric attribute of the root or of a dataset.
     pub fn number(&self, name: &str, on: Option<&Dataset>) -> Option<f64> {
-        let place = on.map_or(&self.file as &Location, |d| d);
-        let attribute = place.attr(name).ok()?;
-        if attribute.size() != 1 || !is_number(&attribute) {
-            return None;
-        }
-        attribute.read_raw::<f64>().ok()?.first().copied()
+        number_attribute(on.map_or(&self.file as &Location, |d| d), name)
     }
 
     /// What the file says of its origin; a file without our attributes says little.
@@ -263,8 +258,14 @@ fn utf8(bytes: &[u8]) -> Option<String> {
     std::str::from_utf8(bytes).ok().map(str::to_owned)
 }
 
+/// A numeric attribute with one value.
+pub(super) fn number_attribute(place: &Location, name: &str) -> Option<f64> {
+    let attribute = place.attr(name).ok().filter(|a| a.size() == 1 && is_number(a))?;
+    attribute.read_raw::<f64>().ok()?.first().copied()
+}
+
 /// A string attribute of any of the four kinds of HDF5 strings.
-fn text_attribute(place: &Location, name: &str) -> Option<String> {
+pub(super) fn text_attribute(place: &Location, name: &str) -> Option<String> {
     let attribute = place.attr(name).ok()?;
     if attribute.size() != 1 {
         return None;

@@ -1,0 +1,163 @@
+//! Features -> Cine: integrates the flow and decodes.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use ecgflow::checkpoint::{Kind, Weights};
+use ecgflow::cli::args::{count, non_negative, ComputeArgs, LogArgs, RejectArgs, StreamArgs};
+use ecgflow::cli::{self, clips::ClipOutputs, log::Log, reject::Rejects, Program};
+use ecgflow::data::Provenance;
+use ecgflow::infer::generate::{draws, Decode, Flow};
+use ecgflow::io::hdf5::{format, FeaturesReader, LatentReader, Reader};
+use ecgflow::io::Source;
+use ecgflow::model::amdf::{Sampling, TimeGrid};
+use ecgflow::Result;
+
+/// Generate cine cardiac MR clips from the features of one heartbeat.
+///
+/// Reads what pamae-encode writes, or latents to decode; writes clips of values from 0 to 1, marked synthetic. The same
+/// record, seed and draw give the same clip whatever the batch, the shard or the number of threads.
+#[derive(Parser)]
+#[command(version, name = "amdf-sample", after_help = EXAMPLES)]
+struct AmdfSample {
+    #[command(flatten)]
+    stream: StreamArgs,
+    /// Clips for each record; more than one are named ID#draw0, ID#draw1, ...
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = count)]
+    samples: usize,
+    /// Seed of the noise.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Euler steps [default: as the weights say].
+    #[arg(long, value_name = "N", value_parser = count)]
+    steps: Option<usize>,
+    /// Guidance: 1 follows the ECG as trained, more exaggerates it [default: as the weights say].
+    #[arg(long, value_name = "G", value_parser = non_negative)]
+    guidance: Option<f64>,
+    /// Standard deviation of the noise around the anatomy template [default: as the weights say].
+    #[arg(long, value_name = "A", value_parser = non_negative)]
+    alpha: Option<f64>,
+    /// Where in each step the velocity is taken [default: as the weights say].
+    #[arg(long, value_enum)]
+    grid: Option<Grid>,
+    /// Also draw GIFs: a .gif file for one clip, else a folder with one for each.
+    #[arg(long, value_name = "PATH")]
+    gif: Option<PathBuf>,
+    /// Also write the latents.
+    #[arg(long, value_name = "FILE")]
+    latent: Option<PathBuf>,
+    /// Write the latents to OUTPUT instead of clips: nothing is decoded.
+    #[arg(long, conflicts_with_all = ["latent", "gif"])]
+    latent_only: bool,
+    #[command(flatten)]
+    compute: ComputeArgs,
+    #[command(flatten)]
+    rejects: RejectArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+const EXAMPLES: &str = "Examples:
+  amdf-sample features.h5 -o cine.h5 --weights w.safetensors --samples 4 --gif clips/
+  amdf-sample latents.h5 -o cine.h5 --weights w.safetensors";
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Grid {
+    /// At the middle of the step (published code).
+    Middle,
+    /// At its start (paper).
+    Start,
+}
+
+impl AmdfSample {
+    fn sampling(&self, sampling: &mut Sampling) {
+        sampling.steps = self.steps.unwrap_or(sampling.steps);
+        sampling.guidance = self.guidance.unwrap_or(sampling.guidance);
+        sampling.alpha = self.alpha.unwrap_or(sampling.alpha);
+        sampling.grid = self.grid.map_or(sampling.grid, |grid| match grid {
+            Grid::Middle => TimeGrid::Middle,
+            Grid::Start => TimeGrid::Start,
+        });
+    }
+
+    fn outputs(&self, provenance: &Provenance, count: usize) -> Result<ClipOutputs> {
+        let clips = if self.latent_only { None } else { Some(self.stream.output.as_path()) };
+        let latents = if self.latent_only { Some(&self.stream.output) } else { self.latent.as_ref() };
+        ClipOutputs::begin(clips, latents.map(PathBuf::as_path), self.gif.as_deref(), provenance, count)
+    }
+
+    /// Features -> latents -> clips.
+    fn sample(self, source: Source, weights: &Weights, log: &Log) -> Result<()> {
+        let device = self.compute.device.open()?;
+        let shown = source.shown().to_owned();
+        let reader = FeaturesReader::open(source)?;
+        let flow = Flow::open(weights, |s| self.sampling(s), self.seed, &device)?;
+        flow.check(reader.size()).map_err(|e| e.in_file(&shown))?;
+        let decode = if self.latent_only { None } else { Some(Decode::open(weights, &device)?) };
+        log.weights(weights, Kind::Flow);
+        log.info(&format!("sampling: {:?}, seed {}", flow.sampling(), self.seed));
+        let mut provenance = cli::provenance(Self::NAME).after(&reader.provenance());
+        provenance.model = Some(weights.id());
+        (provenance.seed, provenance.synthetic) = (Some(self.seed), true);
+        let count = reader.records().saturating_mul(self.samples);
+        let mut outputs = self.outputs(&provenance, count)?;
+        let mut rejects = Rejects::new(&self.rejects, log);
+        let bar = log.progress(count);
+        for batch in cli::batches(reader, self.compute.batch, &mut rejects) {
+            let batch = batch?;
+            for part in draws(&batch, self.samples, self.compute.batch) {
+                let latents = flow.run(&part)?;
+                let clips = decode.as_ref().map(|d| d.run(&latents)).transpose()?;
+                outputs.put(&latents, clips.as_deref())?;
+                bar.inc(part.len() as u64);
+            }
+        }
+        rejects.finish(&provenance)?;
+        outputs.finish()
+    }
+
+    /// Latents -> clips.
+    fn decode(self, source: Source, weights: &Weights, log: &Log) -> Result<()> {
+        let device = self.compute.device.open()?;
+        let shown = source.shown().to_owned();
+        let reader = LatentReader::open(source)?;
+        let decode = Decode::open(weights, &device)?;
+        decode.check(reader.size()).map_err(|e| e.in_file(&shown))?;
+        log.weights(weights, Kind::Vae);
+        let mut provenance = cli::provenance(Self::NAME).after(&reader.provenance());
+        provenance.model = Some(weights.id());
+        let mut outputs = self.outputs(&provenance, reader.records())?;
+        let mut rejects = Rejects::new(&self.rejects, log);
+        let bar = log.progress(reader.records());
+        for batch in cli::batches(reader, self.compute.batch, &mut rejects) {
+            let latents = batch?;
+            outputs.put(&latents, Some(&decode.run(&latents)?))?;
+            bar.inc(latents.len() as u64);
+        }
+        rejects.finish(&provenance)?;
+        outputs.finish()
+    }
+}
+
+impl Program for AmdfSample {
+    const NAME: &'static str = "amdf-sample";
+
+    fn log(&self) -> &LogArgs {
+        &self.log
+    }
+
+    fn run(self, log: &Log) -> Result<()> {
+        cli::use_threads(self.compute.threads)?;
+        let weights = Weights::open(&self.compute.weights)?;
+        let source = Source::open(&self.stream.input)?;
+        match Reader::format_of(&source).as_deref() {
+            Some(format::LATENT) => self.decode(source, &weights, log),
+            _ => self.sample(source, &weights, log),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    cli::main_with::<AmdfSample>()
+}

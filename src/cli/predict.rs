@@ -1,0 +1,49 @@
+//! What `cmr-phenotype` and `cmr-classify` share: clips in, a table out.
+
+use super::args::{ComputeArgs, RejectArgs, StreamArgs, TableArgs};
+use super::log::Log;
+use super::reject::Rejects;
+use crate::checkpoint::{Kind, Weights};
+use crate::error::Result;
+use crate::infer::predict::Predict;
+use crate::io::hdf5::CineReader;
+use crate::io::table::TableWriter;
+use crate::io::{Sink, Source};
+
+/// Runs the network of `kind` over every clip of the input.
+///
+/// # Errors
+/// Whatever stops the work.
+pub fn predict(
+    name: &'static str,
+    kind: Kind,
+    stream: &StreamArgs,
+    table: &TableArgs,
+    compute: &ComputeArgs,
+    rejects: &RejectArgs,
+    log: &Log,
+) -> Result<()> {
+    super::use_threads(compute.threads)?;
+    let device = compute.device.open()?;
+    let weights = Weights::open(&compute.weights)?;
+    let network = Predict::open(&weights, kind, &device)?;
+    log.weights(&weights, kind);
+    let source = Source::open(&stream.input)?;
+    let shown = source.shown().to_owned();
+    let reader = CineReader::open(source)?;
+    network.check(reader.size()).map_err(|e| e.in_file(&shown))?;
+    let mut provenance = super::provenance(name).after(&reader.provenance());
+    provenance.model = Some(weights.id());
+    let mut writer = TableWriter::begin(&stream.output, &network.columns(), &provenance, !table.no_comments)?;
+    let mut rejects = Rejects::new(rejects, log);
+    let bar = log.progress(reader.records());
+    for batch in super::batches(reader, compute.batch, &mut rejects) {
+        let batch = batch?;
+        for row in network.run(&batch)? {
+            writer.put(&row)?;
+        }
+        bar.inc(batch.len() as u64);
+    }
+    rejects.finish(&provenance)?;
+    writer.finish()
+}

@@ -1,0 +1,123 @@
+//! Ecg -> Features: PA-MAE features of one cardiac cycle (paper section 3.1, SPEC section 4).
+
+use candle_core::{Device, Tensor};
+use ndarray::{Array1, Array2};
+
+use super::by_device;
+use crate::checkpoint::{Kind, Weights};
+use crate::data::ecg::{Ecg, LEADS};
+use crate::data::features::Features;
+use crate::error::{Error, Fault, Result};
+use crate::model::pamae::{align, cycles, phase_angle, CycleChoice, Encoder};
+use crate::tensor;
+
+/// Rate that PA-MAE reads, samples a second.
+pub const RATE_HZ: f64 = 500.0;
+/// Samples that PA-MAE reads: ten seconds.
+pub const SAMPLES: usize = 5000;
+/// Input samples a feature covers.
+const STRIDE: usize = 8;
+
+/// Which encoder of a weights file to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EncoderChoice {
+    /// The one trained along with the flow where the file has it, else PA-MAE's.
+    Auto,
+    /// PA-MAE's own.
+    Pamae,
+    /// The one trained along with the flow.
+    Flow,
+}
+
+/// An encoder ready to run.
+pub struct Encode {
+    encoder: Encoder,
+    kind: Kind,
+    frames: usize,
+    cycle: CycleChoice,
+    device: Device,
+}
+
+impl Encode {
+    /// Loads the encoder; `frames` overrides the frames of its configuration.
+    ///
+    /// # Errors
+    /// Where the weights lack it or do not fit their configuration.
+    pub fn open(
+        weights: &Weights,
+        choice: EncoderChoice,
+        cycle: CycleChoice,
+        frames: Option<usize>,
+        device: &Device,
+    ) -> Result<Encode> {
+        let of_flow = match choice {
+            EncoderChoice::Pamae => None,
+            EncoderChoice::Auto | EncoderChoice::Flow => weights.flow_encoder(device)?,
+        };
+        let (kind, config, builder) = match of_flow {
+            Some((config, builder)) => (Kind::Flow, config, builder),
+            None if choice == EncoderChoice::Flow => {
+                let fault = Fault::new("loading weights", "").file(weights.name()).field("flow.encoder");
+                let hint = "use --encoder pamae, or weights whose flow brings its encoder";
+                return Err(fault.expected("an encoder trained along with the flow", "none").hint(hint).into());
+            }
+            None => (Kind::Pamae, weights.config(Kind::Pamae)?, weights.builder(Kind::Pamae, device)?.pp("encoder")),
+        };
+        let encoder = Encoder::new(&config, builder).map_err(Error::compute("loading weights"))?;
+        Ok(Encode { encoder, kind, frames: frames.unwrap_or(config.frames), cycle, device: device.clone() })
+    }
+
+    /// The model whose encoder runs.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Refuses an ECG that PA-MAE cannot read.
+    ///
+    /// # Errors
+    /// Where the rate is not 500 Hz or the length not ten seconds.
+    pub fn accept(&self, ecg: Ecg) -> Result<Ecg> {
+        let fault = |field: &str| Fault::new("encoding ECG", "").record(&ecg.id).field(field);
+        let hint = "run it through ecg-prep";
+        if (ecg.rate_hz - RATE_HZ).abs() > 1e-6 {
+            let found = format!("{} Hz", ecg.rate_hz);
+            return Err(fault("fs").expected(format!("{RATE_HZ} Hz"), found).hint(hint).into());
+        }
+        let (leads, samples) = ecg.samples_mv.dim();
+        if (leads, samples) != (LEADS, SAMPLES) {
+            let expected = format!("{LEADS} leads x {SAMPLES} samples");
+            return Err(fault("/ecg").expected(expected, format!("{leads} x {samples}")).hint(hint).into());
+        }
+        Ok(ecg)
+    }
+
+    /// Features of every chosen cycle of every ECG, in order. With [`CycleChoice::All`] the beats of record `p` are
+    /// named `p#beat0`, `p#beat1`, ...
+    ///
+    /// # Errors
+    /// Where the computation fails.
+    pub fn run(&self, batch: &[Ecg]) -> Result<Vec<Features>> {
+        let nested = by_device(batch, &self.device, |part| {
+            let ecgs: Vec<Tensor> =
+                part.iter().map(|e| tensor::from_array(e.samples_mv.view(), &self.device)).collect::<Result<_, _>>()?;
+            let (semantic, phase) = self.encoder.forward_t(&Tensor::stack(&ecgs, 0)?, false)?; // (B, D, L), (B, 2, L)
+            part.iter().enumerate().map(|(b, ecg)| self.one(ecg, &semantic.get(b)?, &phase.get(b)?)).collect()
+        })?;
+        Ok(nested.into_iter().flatten().collect())
+    }
+
+    /// The chosen cycles of one record; `semantic` (D, L), `phase` (2, L).
+    fn one(&self, ecg: &Ecg, semantic: &Tensor, phase: &Tensor) -> candle_core::Result<Vec<Features>> {
+        let rows = phase.to_vec2::<f32>()?;
+        let [sin, cos] = rows.as_slice() else { candle_core::bail!("expected two phase channels, found {}", rows.len()) };
+        let chosen = cycles(sin, cos, self.cycle);
+        let features = chosen.iter().enumerate().map(|(k, &(start, end))| {
+            let feature: Array2<f32> = tensor::to_array(&align(semantic, start, end, self.frames)?.t()?)?; // (T, D)
+            let angle = Array1::from(phase_angle(&align(phase, start, end, self.frames)?)?); // (T)
+            let id = if self.cycle == CycleChoice::All { format!("{}#beat{k}", ecg.id) } else { ecg.id.clone() };
+            let cycle = [start, end].map(|at| i32::try_from(at * STRIDE).unwrap_or(i32::MAX));
+            Ok(Features { id, feature, phase: angle, cycle, heart_rate: ecg.heart_rate })
+        });
+        features.collect()
+    }
+}

@@ -1,0 +1,22 @@
+//! From noun to noun by a network: what each stage computes, without paths, options or printing.
+//!
+//! On the processor every record is computed by itself, so a result does not depend on its neighbours in the batch;
+//! on a GPU a batch goes through together.
+
+use candle_core::Device;
+
+use crate::error::{Error, Result};
+
+pub mod encode;
+pub mod generate;
+pub mod predict;
+
+/// Runs `f` over the batch: whole on a GPU, one item at a time on the processor.
+fn by_device<T, U>(batch: &[T], device: &Device, f: impl Fn(&[T]) -> candle_core::Result<Vec<U>>) -> Result<Vec<U>> {
+    let parts = if device.is_cpu() { batch.chunks(1) } else { batch.chunks(batch.len().max(1)) };
+    let mut all = Vec::with_capacity(batch.len());
+    for part in parts {
+        all.extend(f(part).map_err(Error::compute("running the model"))?);
+    }
+    Ok(all)
+}

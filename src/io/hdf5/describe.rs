@@ -1,0 +1,53 @@
+//! What an HDF5 file holds: its attributes and datasets, with shapes and types.
+
+use hdf5::{Dataset, File, Group};
+use serde_json::{json, Map, Value};
+
+use super::reader::{number_attribute, text_attribute};
+use crate::error::{Fault, Result};
+use crate::io::Source;
+
+/// Most entries listed, and deepest group entered.
+const MOST: usize = 500;
+const DEEPEST: usize = 8;
+
+/// Attributes of the root, then every dataset.
+///
+/// # Errors
+/// Where the file is damaged.
+pub fn describe(source: &Source) -> Result<Value> {
+    let broken = |e: hdf5::Error| Fault::new("reading HDF5", e.to_string()).file(source.shown());
+    let file = File::open(source.path()).map_err(broken)?;
+    let mut said = Map::new();
+    said.insert("kind".to_owned(), json!("HDF5"));
+    for name in file.attr_names().map_err(broken)?.into_iter().take(MOST) {
+        let number = || number_attribute(&file, &name).map_or(json!("(another type)"), |n| json!(n));
+        let flag = || file.attr(&name).ok().and_then(|a| a.read_scalar::<bool>().ok()).map(|b| json!(b));
+        let value = text_attribute(&file, &name).map(|text| json!(text)).or_else(flag).unwrap_or_else(number);
+        said.insert(name, value);
+    }
+    let mut datasets = Map::new();
+    list(&file, "", 0, &mut datasets);
+    said.insert("datasets".to_owned(), Value::Object(datasets));
+    Ok(Value::Object(said))
+}
+
+fn list(group: &Group, path: &str, depth: usize, into: &mut Map<String, Value>) {
+    for name in group.member_names().unwrap_or_default() {
+        if into.len() >= MOST {
+            return;
+        }
+        let full = format!("{path}/{name}");
+        if let Ok(dataset) = group.dataset(&name) {
+            into.insert(full, json!(line(&dataset)));
+        } else if let (Ok(inner), true) = (group.group(&name), depth < DEEPEST) {
+            list(&inner, &full, depth + 1, into);
+        }
+    }
+}
+
+fn line(dataset: &Dataset) -> String {
+    let kind = dataset.dtype().and_then(|t| t.to_descriptor());
+    let kind = kind.map_or_else(|_| "another type".to_owned(), |k| k.to_string());
+    format!("{} {kind}", super::reader::shape(&dataset.shape()))
+}
