@@ -1,0 +1,70 @@
+# `make demo` and `make test` do all their set-up on a fresh machine, then run. `make help` lists the rest.
+#
+#   HDF5=auto|system|static   which HDF5 library (see docs/install.md)
+#   PREFIX=DIR                where `make install` puts the programs (DIR/bin); default: cargo's own place
+#   CI=true                   makes a missing rustfmt or clippy an error
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.NOTPARALLEL:
+.PHONY: help setup demo test fmt clippy unit doc size install check-cuda clean
+
+CARGO_TARGET_DIR ?= target
+BIN = $(CARGO_TARGET_DIR)/release
+HDF5 ?= auto
+export HDF5 CARGO_TARGET_DIR
+
+# Reads what the set-up found: FEATURES and the environment that cargo needs.
+ENV = source target/setup/env;
+
+help:
+	@echo 'make demo        build the programs and run the pipeline of the README on testdata/, into demo/'
+	@echo 'make test        format, lints, tests, documentation'
+	@echo 'make install     install the programs (PREFIX=DIR for DIR/bin)'
+	@echo 'make check-cuda  compile with --features cuda, with an nvcc from PyPI where there is none'
+	@echo 'make setup       only find or fetch what the build needs'
+	@echo 'make clean       remove what was built, fetched and made'
+	@echo 'Add HDF5=static to link an HDF5 built from source, HDF5=system to insist on the installed one.'
+
+setup:
+	@.ci/setup.sh
+
+demo: setup
+	@$(ENV) cargo build --release --locked --bins $$FEATURES
+	@BIN=$(BIN) .ci/demo.sh
+
+test: setup fmt clippy unit doc size
+	@echo 'make test: all passed'
+
+# A missing component is an error in CI and a remark elsewhere.
+MISSING = echo "make test: $(1) is not installed, so this step is left out (rustup component add $(1))" >&2; test "$${CI:-}" != true
+
+fmt: setup
+	@$(ENV) if cargo fmt --version >/dev/null 2>&1; then cargo fmt --check; else $(call MISSING,rustfmt); fi
+
+clippy: setup
+	@$(ENV) if cargo clippy --version >/dev/null 2>&1; then \
+	  cargo clippy --locked --all-targets $$FEATURES -- -D warnings; else $(call MISSING,clippy); fi
+
+unit: setup
+	@$(ENV) cargo test --locked $$FEATURES
+
+doc: setup
+	@$(ENV) RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps $$FEATURES
+
+size:
+	@find src bin tests -name '*.rs' 2>/dev/null | xargs wc -l | \
+	  awk '$$2 != "total" && $$1 > 400 { print "note: " $$2 " has " $$1 " lines (target 400, limit 500)" }'
+
+install: setup
+	@$(ENV) cargo install --path . --locked --force $$FEATURES $(if $(PREFIX),--root '$(abspath $(PREFIX))')
+
+# CARGO_TARGET_DIR of its own: the CUDA kernels are slow to build and should survive other builds.
+check-cuda: setup
+	@if command -v nvcc >/dev/null; then echo 'export CUDA_COMPUTE_CAP=$${CUDA_COMPUTE_CAP:-80}' > target/setup/cuda-env; \
+	else .ci/setup.sh cuda; fi
+	@$(ENV) source target/setup/cuda-env; \
+	CARGO_TARGET_DIR=target/cuda cargo check --locked --all-targets --features cuda $$FEATURES
+
+clean:
+	rm -rf '$(CARGO_TARGET_DIR)' target demo
