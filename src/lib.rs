@@ -7,13 +7,14 @@
 //! Four nouns ([`Ecg`], [`Features`], [`Cine`], [`Row`] of a table) and one arrow between nouns per program.
 //! Modules sit on floors; a module uses only floors below its own: [`error`]; [`data`]; [`io`] and [`signal`];
 //! [`model`], [`tensor`] and
-//! [`checkpoint`]; [`infer`]; [`cli`]; the programs in `bin/`.
+//! [`checkpoint`]; [`infer`] and [`inspect`]; [`cli`]; the programs in `bin/`.
 
 pub mod checkpoint;
 pub mod cli;
 pub mod data;
 pub mod error;
 pub mod infer;
+pub mod inspect;
 pub mod io;
 pub mod model;
 pub mod signal;

@@ -1,0 +1,90 @@
+//! The named sizes of all models together, for fresh weights.
+
+use std::str::FromStr;
+
+use super::{Configs, Kind};
+use crate::data::phenotype::PHENOTYPES;
+use crate::model::vit::Task;
+use crate::model::{amdf, pamae, vae, vit};
+
+/// A named set of sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sizes {
+    /// The published code's.
+    Published,
+    /// The paper's: as published, other losses and sampler.
+    Paper,
+    /// Small, for laptops.
+    Compact,
+    /// Those of the parity data, for tests.
+    Tiny,
+}
+
+impl FromStr for Sizes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "published" => Ok(Sizes::Published),
+            "paper" => Ok(Sizes::Paper),
+            "compact" => Ok(Sizes::Compact),
+            "tiny" => Ok(Sizes::Tiny),
+            _ => Err("expected published, paper, compact or tiny".to_owned()),
+        }
+    }
+}
+
+impl Sizes {
+    /// The configurations of `kinds`; the classifier tells `labels` apart.
+    pub fn configs(self, kinds: &[Kind], labels: &[String]) -> Configs {
+        let mut configs = Configs::default();
+        for kind in kinds {
+            match kind {
+                Kind::Pamae => configs.pamae = Some(self.pamae()),
+                Kind::Vae => configs.vae = Some(self.vae()),
+                Kind::Flow => configs.flow = Some(self.flow()),
+                Kind::Phenotype => {
+                    let fields = PHENOTYPES.iter().map(|p| p.field).collect();
+                    configs.phenotype = Some(self.vit(Task::Phenotype { fields }));
+                }
+                Kind::Diagnosis => configs.diagnosis = Some(self.vit(Task::Diagnosis { labels: labels.to_vec() })),
+            }
+        }
+        configs
+    }
+
+    fn pamae(self) -> pamae::Config {
+        match self {
+            Sizes::Published => pamae::Config::published(),
+            Sizes::Paper => pamae::Config::paper(),
+            Sizes::Compact => pamae::Config::compact(),
+            Sizes::Tiny => pamae::Config::tiny(),
+        }
+    }
+
+    fn vae(self) -> vae::Config {
+        match self {
+            Sizes::Published => vae::Config::published(),
+            Sizes::Paper => vae::Config::paper(),
+            Sizes::Compact => vae::Config::compact(),
+            Sizes::Tiny => vae::Config::tiny(),
+        }
+    }
+
+    fn flow(self) -> amdf::Config {
+        match self {
+            Sizes::Published => amdf::Config::published(),
+            Sizes::Paper => amdf::Config::paper(),
+            Sizes::Compact => amdf::Config::compact(),
+            Sizes::Tiny => amdf::Config::tiny(),
+        }
+    }
+
+    fn vit(self, task: Task) -> vit::Config {
+        match self {
+            Sizes::Published | Sizes::Paper => vit::Config::published(task),
+            Sizes::Compact => vit::Config::compact(task),
+            Sizes::Tiny => vit::Config::tiny(task),
+        }
+    }
+}
