@@ -1,3 +1,6 @@
-//! One integration crate, so that candle is linked once.
+//! The integration tests, one crate so that candle is linked once.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::print_stdout)]
 
 mod floors;
+mod models;
+mod support;
