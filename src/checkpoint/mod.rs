@@ -1,1 +1,80 @@
-//! Housekeeping of weights.
+//! Weights: the one file format of the toolkit, and the reader of published checkpoints.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `weights` | opens the toolkit's weights file (safetensors with configuration and provenance) |
+//! | `models` | the models of one weights file in memory; writes that file |
+//! | `configs` | the configurations of one weights file, their limits and their agreement |
+//! | `shapes` | which tensors a model wants, asked of the model itself |
+//! | `fill` | tensors filled by rule: fresh weights from a seed, and the rule of the parity data |
+//! | `import` | published checkpoints to [`Models`]; `infer` reads the sizes off the shapes |
+//! | `torch` | PyTorch checkpoints: `archive` (ZIP), `pickle` (a stack machine that runs nothing), `rebuild` |
+//!
+//! A weights file holds one or several models. Its tensors are named `<model>.<state-dict name>`, for example
+//! `pamae.encoder.stem.0.weight`; the flow brings `flow.anatomy_template` and, where the ECG encoder was trained
+//! along with it, `flow.encoder.*`.
+
+pub mod archive;
+pub mod configs;
+pub mod fill;
+pub mod import;
+mod infer;
+pub mod models;
+pub mod pickle;
+mod rebuild;
+pub mod shapes;
+pub mod torch;
+pub mod weights;
+
+pub use configs::Configs;
+pub use import::import;
+pub use models::Models;
+pub use weights::Weights;
+
+/// The name of the tensor that holds the anatomy template, inside the flow.
+pub const TEMPLATE: &str = "anatomy_template";
+
+/// The prefix of the ECG encoder that was trained along with the flow, inside the flow.
+pub const ENCODER: &str = "encoder.";
+
+/// A model that a weights file may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// PA-MAE: ECG to features, and back.
+    Pamae,
+    /// 3D-VAE: clip to latent, and back.
+    Vae,
+    /// AMDF: the flow, its anatomy template and, where trained along, its ECG encoder.
+    Flow,
+    /// ViT: clip to phenotypes.
+    Phenotype,
+    /// ViT: clip to diagnoses.
+    Diagnosis,
+}
+
+impl Kind {
+    /// All models, in the order of the pipeline.
+    pub const ALL: [Kind; 5] = [Kind::Pamae, Kind::Vae, Kind::Flow, Kind::Phenotype, Kind::Diagnosis];
+
+    /// The name in the file: first part of the tensor names, key of the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Pamae => "pamae",
+            Kind::Vae => "vae",
+            Kind::Flow => "flow",
+            Kind::Phenotype => "phenotype",
+            Kind::Diagnosis => "diagnosis",
+        }
+    }
+
+    /// The model of that name.
+    pub fn from_name(name: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
