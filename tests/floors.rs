@@ -21,7 +21,9 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("checkpoint", &["error", "data", "io", "signal", "simulate", "metric", "kernel", "model", "tensor"]),
     ("bundled", &["error", "data", "signal", "simulate", "metric", "kernel", "model", "tensor", "checkpoint"]),
     ("train", &["error", "data", "signal", "simulate", "metric", "kernel", "model", "tensor", "checkpoint", "bundled"]),
-    ("cli", &["error", "data", "io", "signal", "simulate", "metric", "kernel", "tensor", "checkpoint", "bundled"]),
+    ("infer", &["error", "data", "signal", "metric", "kernel", "model", "tensor", "checkpoint", "bundled"]),
+    ("inspect", &["error", "data", "io", "checkpoint"]),
+    ("cli", &["error", "data", "io", "signal", "metric", "kernel", "tensor", "checkpoint", "bundled", "infer"]),
 ];
 
 /// Names that say nothing about what is inside.

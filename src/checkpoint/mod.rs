@@ -23,6 +23,7 @@ pub mod models;
 pub mod pickle;
 mod rebuild;
 pub mod shapes;
+pub mod sizes;
 pub mod torch;
 pub mod weights;
 

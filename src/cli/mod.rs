@@ -98,12 +98,12 @@ pub fn use_threads(threads: Option<usize>) -> Result<()> {
 }
 
 /// Good records in groups of at most `size`; the bad ones go to `rejects`.
-pub fn batches<'a, T: 'a>(
+pub fn batches<'a, 'b: 'a, T: 'a>(
     mut records: impl Iterator<Item = Result<T>> + 'a,
     size: usize,
-    rejects: &'a mut Rejects<'_>,
-) -> impl Iterator<Item = Result<Vec<T>>> + use<'a, '_, T> {
-    std::iter::from_fn(move || {
+    rejects: &'a mut Rejects<'b>,
+) -> Box<dyn Iterator<Item = Result<Vec<T>>> + 'a> {
+    Box::new(std::iter::from_fn(move || {
         let mut batch = Vec::new();
         while batch.len() < size.max(1) {
             match records.next().map(|record| rejects.check(record)) {
@@ -114,5 +114,5 @@ pub fn batches<'a, T: 'a>(
             }
         }
         (!batch.is_empty()).then_some(Ok(batch))
-    })
+    }))
 }

@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use ndarray::{Array1, Array2};
 
-use super::by_device;
+use super::{by_device, stack};
 use crate::checkpoint::{Kind, Weights};
 use crate::data::ecg::{Ecg, LEADS};
 use crate::data::features::Features;
@@ -57,7 +57,7 @@ impl Encode {
         let (kind, config, builder) = match of_flow {
             Some((config, builder)) => (Kind::Flow, config, builder),
             None if choice == EncoderChoice::Flow => {
-                let fault = Fault::new("loading weights", "").file(weights.name()).field("flow.encoder");
+                let fault = Fault::new("loading weights", "").file(weights.id()).field("flow.encoder");
                 let hint = "use --encoder pamae, or weights whose flow brings its encoder";
                 return Err(fault.expected("an encoder trained along with the flow", "none").hint(hint).into());
             }
@@ -98,9 +98,8 @@ impl Encode {
     /// Where the computation fails.
     pub fn run(&self, batch: &[Ecg]) -> Result<Vec<Features>> {
         let nested = by_device(batch, &self.device, |part| {
-            let ecgs: Vec<Tensor> =
-                part.iter().map(|e| tensor::from_array(e.samples_mv.view(), &self.device)).collect::<Result<_, _>>()?;
-            let (semantic, phase) = self.encoder.forward_t(&Tensor::stack(&ecgs, 0)?, false)?; // (B, D, L), (B, 2, L)
+            let ecg = stack(part, |e| tensor::from_array(e.samples_mv.view(), &self.device))?; // (B, 12, N)
+            let (semantic, phase) = self.encoder.forward_t(&ecg, false)?; // (B, D, N/8), (B, 2, N/8)
             part.iter().enumerate().map(|(b, ecg)| self.one(ecg, &semantic.get(b)?, &phase.get(b)?)).collect()
         })?;
         Ok(nested.into_iter().flatten().collect())

@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use ndarray::{Array3, Array4};
 
-use super::by_device;
+use super::{by_device, stack};
 use crate::checkpoint::{Kind, Weights};
 use crate::data::cine::{Cine, Latent};
 use crate::data::features::Features;
@@ -97,11 +97,11 @@ impl Flow {
             let amdf::Config { latent_channels, frames, latent_side, .. } = self.config;
             let shape = [latent_channels, frames, latent_side, latent_side];
             let noise = |d: &Draw<'_>| Noise::new(self.seed, &d.features.id, d.sample).tensor(&shape, &self.device);
-            let noise = Tensor::stack(&part.iter().map(noise).collect::<Result<Vec<_>, _>>()?, 0)?; // (B, C, T, L, L)
-            let feature = |d: &Draw<'_>| tensor::from_array(d.features.feature.view(), &self.device);
-            let feature = Tensor::stack(&part.iter().map(feature).collect::<Result<Vec<_>, _>>()?, 0)?; // (B, T, D)
-            let start = amdf::start(&self.template, &noise, self.sampling.alpha)?;
-            let latents = amdf::sample(&self.velocity, &start, &feature, &self.sampling)?; // (B, C, T, L, L)
+            let noise = stack(part, noise)?; // (B, C, T, L, L)
+            let feature = stack(part, |d| tensor::from_array(d.features.feature.view(), &self.device))?; // (B, T, D)
+            let amdf::Sampling { alpha, steps, guidance, grid } = self.sampling;
+            let start = amdf::start(&self.template, &noise, alpha)?;
+            let latents = amdf::sample(&self.velocity, &start, &feature, steps, guidance, grid, |_| ())?; // (B, C, T, L, L)
             let latent = |(b, d): (usize, &Draw<'_>)| {
                 let latent: Array4<f32> = tensor::to_array(&latents.get(b)?)?;
                 Ok(Latent {
@@ -155,8 +155,7 @@ impl Decode {
     /// Where the computation fails or yields values that are not finite.
     pub fn run(&self, latents: &[Latent]) -> Result<Vec<Cine>> {
         by_device(latents, &self.device, |part| {
-            let latent = |l: &Latent| tensor::from_array(l.latent.view(), &self.device);
-            let z = Tensor::stack(&part.iter().map(latent).collect::<Result<Vec<_>, _>>()?, 0)?; // (B, C, T, L, L)
+            let z = stack(part, |l| tensor::from_array(l.latent.view(), &self.device))?; // (B, C, T, L, L)
             let clips = self.decoder.forward(&z)?; // (B, 1, T, S, S)
             let clips = clips.clamp(-1f32, 1f32)?.affine(0.5, 0.5)?.squeeze(1)?; // (B, T, S, S)
             let cine = |(b, l): (usize, &Latent)| {

@@ -3,7 +3,7 @@
 //! On the processor every record is computed by itself, so a result does not depend on its neighbours in the batch;
 //! on a GPU a batch goes through together.
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 
 use crate::error::{Error, Result};
 
@@ -19,4 +19,10 @@ fn by_device<T, U>(batch: &[T], device: &Device, f: impl Fn(&[T]) -> candle_core
         all.extend(f(part).map_err(Error::compute("running the model"))?);
     }
     Ok(all)
+}
+
+/// One tensor for each item, stacked along a new first axis.
+fn stack<T>(batch: &[T], f: impl Fn(&T) -> candle_core::Result<Tensor>) -> candle_core::Result<Tensor> {
+    let tensors = batch.iter().map(f).collect::<candle_core::Result<Vec<Tensor>>>()?;
+    Tensor::stack(&tensors, 0)
 }

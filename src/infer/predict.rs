@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor, D};
 
-use super::by_device;
+use super::{by_device, stack};
 use crate::checkpoint::{Kind, Weights};
 use crate::data::cine::Cine;
 use crate::data::phenotype::PHENOTYPES;
@@ -59,8 +59,7 @@ impl Predict {
     /// Where the computation fails.
     pub fn run(&self, batch: &[Cine]) -> Result<Vec<Row>> {
         by_device(batch, &self.device, |part| {
-            let clip = |c: &Cine| tensor::from_array(c.clip.view(), &self.device);
-            let clips = Tensor::stack(&part.iter().map(clip).collect::<Result<Vec<_>, _>>()?, 0)?; // (B, T, H, W)
+            let clips = stack(part, |c| tensor::from_array(c.clip.view(), &self.device))?; // (B, T, H, W)
             let values = self.values(&clips)?.to_vec2::<f32>()?; // (B, K)
             let row = |(cine, values): (&Cine, Vec<f32>)| {
                 let cells = values.into_iter().map(|v| Value::Number(f64::from(v))).collect();

@@ -21,7 +21,7 @@ pub fn describe(source: &Source) -> Result<Value> {
     let mut said = Map::new();
     said.insert("kind".to_owned(), json!("HDF5"));
     for name in file.attr_names().map_err(broken)?.into_iter().take(MOST) {
-        let number = || number_attribute(&file, &name).map_or(json!("(another type)"), |n| json!(n));
+        let number = || number_attribute(&file, &name).map_or(json!("(another type)"), whole);
         let flag = || file.attr(&name).ok().and_then(|a| a.read_scalar::<bool>().ok()).map(|b| json!(b));
         let value = text_attribute(&file, &name).map(|text| json!(text)).or_else(flag).unwrap_or_else(number);
         said.insert(name, value);
@@ -30,6 +30,14 @@ pub fn describe(source: &Source) -> Result<Value> {
     list(&file, "", 0, &mut datasets);
     said.insert("datasets".to_owned(), Value::Object(datasets));
     Ok(Value::Object(said))
+}
+
+/// A number without a point where it is whole.
+fn whole(number: f64) -> Value {
+    if number.fract() == 0.0 && number.abs() < 9e15 {
+        return json!(number as i64);
+    }
+    json!(number)
 }
 
 fn list(group: &Group, path: &str, depth: usize, into: &mut Map<String, Value>) {

@@ -70,7 +70,8 @@ impl EcgReader {
         };
         let leads = reader.text("lead", None).map(|t| split_leads(&t)).unwrap_or_default();
         let standard = |(name, lead): (&String, Lead)| Lead::parse(name) == Some(lead);
-        if !leads.is_empty() && !(leads.len() == LEADS && leads.iter().zip(Lead::ALL).all(standard)) {
+        let in_order = leads.len() == LEADS && leads.iter().zip(Lead::ALL).all(standard);
+        if !leads.is_empty() && !in_order {
             let expected = Lead::ALL.map(Lead::name).join(",");
             let fault = reader.fault("").field("lead").expected(expected, leads.join(","));
             return Err(fault.hint("run it through ecg-prep").into());
