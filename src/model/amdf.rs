@@ -1,6 +1,38 @@
 //! AMDF, the anatomy-motion disentangled flow: the DiT velocity and its sampler (paper section 3.2).
+//!
+//! A transformer tells, for a latent on its way from the anatomy template plus noise (t = 0) to a clip (t = 1), which way
+//! to move, given the features of one cardiac cycle. Each block attends over time at every place, then from every token
+//! to the ECG, then over the places of every frame, each modulated by time and the mean ECG.
+//!
+//! | symbol | here | shape |
+//! |---|---|---|
+//! | x_t | `x` | (B, z, T, L, L) |
+//! | t | `t`, in \[0, 1\] | (B) |
+//! | c | `feature`, zeros for none | (B, T, D) |
+//! | v(x_t, t, c) | [`Velocity::forward`] | (B, z, T, L, L) |
+//! | h | tokens | (B, T P, W), P = (L / patch)^2 |
+//!
+//! Departures from the paper: [`Config::published`] takes alpha, guidance and the time grid from the published code, and
+//! `patch` may join p x p latent places into one token (`compact`).
 
+use candle_core::{bail, Result, Tensor};
+use candle_nn::init::ZERO;
+use candle_nn::{Init, Linear, Module, VarBuilder};
 use serde::{Deserialize, Serialize};
+
+use super::attention::MultiHead;
+use super::layers::{each_token, layer_norm, linear, mean_squared_error, xavier};
+
+/// Added to the variance in layer normalisation.
+const EPS: f32 = 1e-6;
+/// Frequencies of the time embedding; it is twice as wide.
+const FREQUENCIES: usize = 128;
+/// Longest period of the time embedding.
+const MAX_PERIOD: f64 = 10_000.0;
+/// Standard deviation that the positional embedding is drawn with.
+const POSITION_SD: f64 = 0.02;
+/// (shift, scale, gate) for each of spatial, temporal, cross and MLP.
+const MODULATIONS: usize = 12;
 
 /// Where in each Euler interval the velocity is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,5 +115,278 @@ impl Config {
     /// The sizes of the parity data, for tests.
     pub fn tiny() -> Self {
         Config { width: 64, depth: 2, heads: 4, feature_dim: 48, frames: 8, latent_side: 4, ..Config::published() }
+    }
+}
+
+/// Two linear layers with SiLU between.
+#[derive(Debug, Clone)]
+struct Silu2(Linear, Linear);
+
+impl Silu2 {
+    fn new(from: usize, to: usize, first: VarBuilder, second: VarBuilder) -> Result<Self> {
+        Ok(Silu2(linear(from, to, xavier(from, to), first)?, linear(to, to, xavier(to, to), second)?))
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.1.forward(&self.0.forward(x)?.silu()?)
+    }
+}
+
+/// [cos, sin] of t at falling frequencies: t (B) -> (B, 256).
+fn time_embedding(t: &Tensor) -> Result<Tensor> {
+    let frequency = |k| (-MAX_PERIOD.ln() * f64::from(k) / FREQUENCIES as f64).exp() as f32;
+    let frequencies: Vec<f32> = (0..FREQUENCIES as u32).map(frequency).collect();
+    let frequencies = Tensor::from_vec(frequencies, (1, FREQUENCIES), t.device())?.to_dtype(t.dtype())?;
+    let angle = t.unsqueeze(1)?.broadcast_mul(&frequencies)?; // (B, 128)
+    Tensor::cat(&[angle.cos()?, angle.sin()?], 1)
+}
+
+/// shift, scale and gate of one operation, each (B, 1, W).
+#[derive(Debug, Clone)]
+struct Modulation {
+    shift: Tensor,
+    scale: Tensor,
+    gate: Tensor,
+}
+
+impl Modulation {
+    /// norm(h) (1 + scale) + shift.
+    fn enter(&self, h: &Tensor) -> Result<Tensor> {
+        layer_norm(h, EPS)?.broadcast_mul(&(&self.scale + 1.0)?)?.broadcast_add(&self.shift)
+    }
+
+    /// h + gate y.
+    fn leave(&self, h: &Tensor, y: &Tensor) -> Result<Tensor> {
+        h + y.broadcast_mul(&self.gate)?
+    }
+}
+
+/// One block of the transformer.
+#[derive(Debug, Clone)]
+struct Block {
+    temporal: MultiHead,
+    cross: MultiHead,
+    spatial: MultiHead,
+    mlp: (Linear, Linear),
+    modulation: Linear,
+}
+
+impl Block {
+    fn new(width: usize, heads: usize, vb: VarBuilder) -> Result<Self> {
+        let inner = 4 * width;
+        Ok(Block {
+            temporal: MultiHead::new(width, heads, vb.pp("attn_temporal"))?,
+            cross: MultiHead::new(width, heads, vb.pp("attn_cross"))?,
+            spatial: MultiHead::new(width, heads, vb.pp("attn_spatial"))?,
+            mlp: (
+                linear(width, inner, xavier(width, inner), vb.pp("mlp.0"))?,
+                linear(inner, width, xavier(inner, width), vb.pp("mlp.2"))?,
+            ),
+            modulation: linear(width, MODULATIONS * width, ZERO, vb.pp("adaLN_modulation.1"))?,
+        })
+    }
+
+    /// h (B, T P, W), condition after SiLU (B, W), ecg (B, T, W) -> (B, T P, W).
+    fn forward(&self, h: &Tensor, condition: &Tensor, ecg: &Tensor, frames: usize) -> Result<Tensor> {
+        let (b, n, width) = h.dims3()?;
+        let places = n / frames.max(1);
+        let all = self.modulation.forward(condition)?.unsqueeze(1)?; // (B, 1, 12 W)
+        let part = |i: usize| all.narrow(2, i * width, width)?.contiguous();
+        let modulation = |i: usize| {
+            Ok::<_, candle_core::Error>(Modulation { shift: part(i)?, scale: part(i + 1)?, gate: part(i + 2)? })
+        };
+        let (spatial, temporal, cross, mlp) = (modulation(0)?, modulation(3)?, modulation(6)?, modulation(9)?);
+
+        let y = temporal.enter(h)?.reshape((b, frames, places, width))?.transpose(1, 2)?;
+        let y = y.contiguous()?.reshape((b * places, frames, width))?; // (B P, T, W)
+        let y = self.temporal.forward(&y, &y)?.reshape((b, places, frames, width))?;
+        let h = temporal.leave(h, &y.transpose(1, 2)?.contiguous()?.reshape((b, n, width))?)?;
+
+        let y = self.cross.forward(&cross.enter(&h)?, ecg)?; // every token to the T tokens of the ECG
+        let h = cross.leave(&h, &y)?;
+
+        let y = spatial.enter(&h)?.reshape((b * frames, places, width))?; // (B T, P, W)
+        let h = spatial.leave(&h, &self.spatial.forward(&y, &y)?.reshape((b, n, width))?)?;
+
+        let y = each_token(&mlp.enter(&h)?, |y| self.mlp.1.forward(&self.mlp.0.forward(y)?.gelu_erf()?))?;
+        mlp.leave(&h, &y)
+    }
+}
+
+/// The velocity v(x_t, t, c) of the flow.
+#[derive(Debug, Clone)]
+pub struct Velocity {
+    token: Linear,
+    position: Tensor,
+    time: Silu2,
+    ecg: Linear,
+    ecg_global: Silu2,
+    blocks: Vec<Block>,
+    last_modulation: Linear,
+    last: Linear,
+    patch: usize,
+}
+
+impl Velocity {
+    /// Reads `x_embedder`, `pos_embed`, `t_embedder`, `ecg_proj`, `ecg_global_proj`, `blocks`, `final_*`.
+    pub fn new(config: &Config, vb: VarBuilder) -> Result<Self> {
+        let (width, patch) = (config.width, config.patch);
+        if patch == 0 || config.latent_side % patch != 0 {
+            bail!("a latent of {0} x {0} cannot be cut into patches of {patch} x {patch}", config.latent_side)
+        }
+        let places = (config.latent_side / patch).pow(2);
+        let pixels = config.latent_channels * patch * patch;
+        let position = Init::Randn { mean: 0.0, stdev: POSITION_SD };
+        let block = |i: usize| Block::new(width, config.heads, vb.pp(format!("blocks.{i}")));
+        let (time, global) = (vb.pp("t_embedder.mlp"), vb.pp("ecg_global_proj"));
+        Ok(Velocity {
+            token: linear(pixels, width, xavier(pixels, width), vb.pp("x_embedder"))?,
+            position: vb.get_with_hints((1, config.frames, places, width), "pos_embed", position)?,
+            time: Silu2::new(2 * FREQUENCIES, width, time.pp(0), time.pp(2))?,
+            ecg: linear(config.feature_dim, width, xavier(config.feature_dim, width), vb.pp("ecg_proj"))?,
+            ecg_global: Silu2::new(width, width, global.pp(0), global.pp(2))?,
+            blocks: (0..config.depth).map(block).collect::<Result<_>>()?,
+            last_modulation: linear(width, 2 * width, ZERO, vb.pp("final_adaLN_modulation.1"))?,
+            last: linear(width, pixels, ZERO, vb.pp("final_linear"))?,
+            patch,
+        })
+    }
+
+    /// x (B, z, T, L, L) at times t (B) with features (B, T', D) -> velocity (B, z, T, L, L).
+    pub fn forward(&self, x: &Tensor, t: &Tensor, feature: &Tensor) -> Result<Tensor> {
+        let (_, channels, frames, side, _) = x.dims5()?;
+        let h = self.token.forward(&to_tokens(x, self.patch)?)?; // (B, T P, W)
+        let (_, n, width) = h.dims3()?;
+        if self.position.elem_count() != n * width {
+            bail!("the flow was made for positions {:?}, the latent is {:?}", self.position.dims(), x.dims())
+        }
+        let mut h = h.broadcast_add(&self.position.reshape((1, n, width))?)?;
+        let ecg = self.ecg.forward(&feature.contiguous()?)?; // (B, T', W)
+        let time = self.time.forward(&time_embedding(t)?)?; // (B, W)
+        let condition = (time + self.ecg_global.forward(&ecg.mean(1)?)?)?.silu()?;
+        for block in &self.blocks {
+            h = block.forward(&h, &condition, &ecg, frames)?;
+        }
+        let last = self.last_modulation.forward(&condition)?.unsqueeze(1)?.chunk(2, 2)?;
+        let [shift, scale] = last.as_slice() else { bail!("expected shift and scale") };
+        let h = layer_norm(&h, EPS)?.broadcast_mul(&(scale + 1.0)?)?.broadcast_add(shift)?;
+        from_tokens(&self.last.forward(&h)?, channels, frames, side, self.patch)
+        // (B, z, T, L, L)
+    }
+}
+
+/// x (B, C, T, L, L) -> tokens (B, T (L/p)^2, C p p).
+fn to_tokens(x: &Tensor, p: usize) -> Result<Tensor> {
+    let (b, c, t, rows, columns) = x.dims5()?;
+    let (rows, columns) = (rows / p, columns / p);
+    x.reshape(vec![b, c, t, rows, p, columns, p])?.permute([0, 2, 3, 5, 1, 4, 6].as_slice())?.reshape((
+        b,
+        t * rows * columns,
+        c * p * p,
+    ))
+}
+
+/// The inverse of `to_tokens`.
+fn from_tokens(h: &Tensor, c: usize, t: usize, side: usize, p: usize) -> Result<Tensor> {
+    let (b, n) = (h.dim(0)?, side / p);
+    h.reshape(vec![b, t, n, n, c, p, p])?.permute([0, 4, 1, 2, 5, 3, 6].as_slice())?.reshape((b, c, t, side, side))
+}
+
+/// x_0 = template (1, z, 1, L, L) + alpha * noise (B, z, T, L, L).
+pub fn start(template: &Tensor, noise: &Tensor, alpha: f64) -> Result<Tensor> {
+    (noise * alpha)?.broadcast_add(template)
+}
+
+/// Euler steps from `start` (B, z, T, L, L) with the features of each record (B, T, D) -> latents at t = 1.
+///
+/// v = u + g (c - u), with u the velocity without features; g = 1 leaves u out. `on_step` hears how many steps are done.
+pub fn sample<F: FnMut(usize)>(
+    velocity: &Velocity,
+    start: &Tensor,
+    feature: &Tensor,
+    steps: usize,
+    guidance: f64,
+    grid: TimeGrid,
+    mut on_step: F,
+) -> Result<Tensor> {
+    let offset = match grid {
+        TimeGrid::Middle => 0.5,
+        TimeGrid::Start => 0.0,
+    };
+    let none = feature.zeros_like()?;
+    let mut x = start.clone();
+    for i in 0..steps {
+        let t = (i as f64 + offset) / steps as f64;
+        let t = (Tensor::ones(x.dim(0)?, x.dtype(), x.device())? * t)?; // (B)
+        let mut v = velocity.forward(&x, &t, feature)?;
+        if guidance != 1.0 {
+            let u = velocity.forward(&x, &t, &none)?;
+            v = (&u + ((v - &u)? * guidance)?)?;
+        }
+        x = (x + (v / steps as f64)?)?;
+        on_step(i + 1);
+    }
+    Ok(x)
+}
+
+/// mean (v(x_t, t, c) - (x_1 - x_0))^2 with x_t = (1 - t) x_0 + t x_1; t (B).
+pub fn loss(velocity: &Velocity, x0: &Tensor, x1: &Tensor, t: &Tensor, feature: &Tensor) -> Result<Tensor> {
+    let direction = (x1 - x0)?;
+    let xt = (x0 + direction.broadcast_mul(&t.reshape((t.elem_count(), 1, 1, 1, 1))?)?)?;
+    mean_squared_error(&velocity.forward(&xt, t, feature)?, &direction)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+    use candle_nn::VarMap;
+
+    fn fresh(config: &Config) -> (VarMap, Velocity) {
+        let map = VarMap::new();
+        let velocity = Velocity::new(config, VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu)).unwrap();
+        (map, velocity)
+    }
+
+    #[test]
+    fn tokens_and_back_are_the_same_latent() {
+        let x = Tensor::arange(0f32, 192.0, &Device::Cpu).unwrap().reshape((2, 2, 3, 4, 4)).unwrap();
+        for p in [1, 2, 4] {
+            let h = to_tokens(&x, p).unwrap();
+            assert_eq!(h.dims(), [2, 3 * (4 / p) * (4 / p), 2 * p * p]);
+            let back = from_tokens(&h, 2, 3, 4, p).unwrap();
+            assert_eq!((back - &x).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap(), 0.0);
+        }
+        let first = to_tokens(&x, 2).unwrap().get(0).unwrap().get(0).unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(first, [0., 1., 4., 5., 48., 49., 52., 53.]); // channel by channel
+    }
+
+    #[test]
+    fn closed_gates_move_nothing() {
+        let config = Config { patch: 2, ..Config::tiny() };
+        let (_map, velocity) = fresh(&config);
+        let x = Tensor::randn(0f32, 1f32, (2, 4, 8, 4, 4), &Device::Cpu).unwrap();
+        let feature = Tensor::randn(0f32, 1f32, (2, 8, 48), &Device::Cpu).unwrap();
+        let mut heard = Vec::new();
+        let y = sample(&velocity, &x, &feature, 3, 2.0, TimeGrid::Middle, |i| heard.push(i)).unwrap();
+        assert_eq!((y - x).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap(), 0.0);
+        assert_eq!(heard, [1, 2, 3]);
+    }
+
+    #[test]
+    fn refuses_a_latent_of_another_size_and_patches_that_do_not_fit() {
+        let config = Config::tiny();
+        let (_map, velocity) = fresh(&config);
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+        assert!(velocity.forward(&zeros(&[1, 4, 7, 4, 4]), &zeros(&[1]), &zeros(&[1, 8, 48])).is_err());
+        let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+        assert!(Velocity::new(&Config { patch: 3, ..config }, vb).is_err());
+    }
+
+    #[test]
+    fn time_zero_is_all_cosines() {
+        let e = time_embedding(&Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap()).unwrap();
+        let e = e.to_vec2::<f32>().unwrap();
+        assert!(e[0][..128].iter().all(|v| *v == 1.0) && e[0][128..].iter().all(|v| *v == 0.0));
     }
 }

@@ -1,1 +1,163 @@
-//! (see below)
+//! Scaled dot-product attention that never holds the full matrix of scores, and PyTorch's multi-head layer on top.
+//!
+//! attention(Q, K, V) = softmax(Q K^T / sqrt(d)) V, computed for a block of queries at a time. A clip of 50 x 24 x 24
+//! tokens would need 3 GB of scores a head; a block needs a few MB.
+
+use candle_core::{Result, Tensor, D};
+use candle_nn::{Linear, Module, VarBuilder};
+use rayon::prelude::*;
+
+use super::layers;
+
+/// Bytes of scores in a block on the CPU, for each thread at work; small enough to stay near the processor.
+const BLOCK_BYTES_CPU: usize = 4 << 20;
+/// Bytes of scores in a block on a GPU.
+const BLOCK_BYTES_GPU: usize = 256 << 20;
+
+/// Queries (.., N, d) attend to keys (.., M, d) with values (.., M, e) -> (.., N, e); the leading sizes are equal.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+    let (&[.., n, d], &[.., m, e]) = (q.dims(), v.dims()) else {
+        candle_core::bail!("attention: expected at least two dimensions, found {:?} and {:?}", q.dims(), v.dims())
+    };
+    let mut shape = q.dims().to_vec();
+    shape.pop();
+    shape.push(e);
+    let scale = 1.0 / (d as f64).sqrt();
+    let q = (q.reshape(((), n, d))?.contiguous()? * scale)?; // (G, N, d), G = every leading size at once
+    let k = k.reshape(((), m, d))?.contiguous()?.transpose(1, 2)?; // (G, d, M)
+    let v = v.reshape(((), m, e))?.contiguous()?; // (G, M, e)
+    let y = if layers::is_tracked(&[&q, &k, &v]) {
+        blocks(&q, &k, &v, |scores| candle_nn::ops::softmax(scores, D::Minus1))
+    } else {
+        blocks(&q, &k, &v, candle_nn::ops::softmax_last_dim)
+    };
+    y?.reshape(shape)
+}
+
+/// softmax(q k) v over pieces of (G, N), several heads or one part of a head at a time.
+fn blocks<F>(q: &Tensor, k: &Tensor, v: &Tensor, softmax: F) -> Result<Tensor>
+where
+    F: Fn(&Tensor) -> Result<Tensor> + Sync,
+{
+    let (g, n, _) = q.dims3()?;
+    let m = k.dim(2)?;
+    let budget = if q.device().is_cpu() { BLOCK_BYTES_CPU } else { BLOCK_BYTES_GPU };
+    let row = (m * q.dtype().size_in_bytes()).max(1);
+    let rows = (budget / row).clamp(1, n.max(1));
+    let heads = (budget / (row * n.max(1))).clamp(1, g.max(1));
+    let block = |(head, row): (usize, usize)| {
+        let (heads, rows) = (heads.min(g - head), rows.min(n - row));
+        let part = |x: &Tensor| x.narrow(0, head, heads);
+        let scores = part(q)?.narrow(1, row, rows)?.contiguous()?.matmul(&part(k)?)?; // (heads, rows, M)
+        softmax(&scores)?.matmul(&part(v)?) // (heads, rows, e)
+    };
+    let starts: Vec<_> =
+        (0..g).step_by(heads).flat_map(|head| (0..n).step_by(rows).map(move |row| (head, row))).collect();
+    let parts: Vec<Tensor> = if q.device().is_cpu() {
+        starts.into_par_iter().map(block).collect::<Result<_>>()?
+    } else {
+        starts.into_iter().map(block).collect::<Result<_>>()?
+    };
+    let per_head = n.div_ceil(rows);
+    let heads: Vec<Tensor> = parts.chunks(per_head).map(|rows| Tensor::cat(rows, 1)).collect::<Result<_>>()?;
+    Tensor::cat(&heads, 0)
+}
+
+/// (G, N, heads d) -> (G, heads, N, d).
+pub fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
+    let (g, n, width) = x.dims3()?;
+    x.reshape((g, n, heads, width / heads.max(1)))?.transpose(1, 2)
+}
+
+/// (G, heads, N, d) -> (G, N, heads d).
+pub fn merge_heads(x: &Tensor) -> Result<Tensor> {
+    let (g, heads, n, d) = x.dims4()?;
+    x.transpose(1, 2)?.reshape((g, n, heads * d))
+}
+
+/// Multi-head attention with the tensors of PyTorch's `MultiheadAttention`.
+#[derive(Debug, Clone)]
+pub struct MultiHead {
+    weight: Tensor,
+    bias: Tensor,
+    out: Linear,
+    heads: usize,
+}
+
+impl MultiHead {
+    /// Reads `in_proj_weight` (3 width, width: rows of q, then k, then v), `in_proj_bias` and `out_proj`.
+    pub fn new(width: usize, heads: usize, vb: VarBuilder) -> Result<Self> {
+        if heads == 0 || width % heads != 0 {
+            candle_core::bail!("a width of {width} cannot be split among {heads} heads")
+        }
+        let weight = vb.get_with_hints((3 * width, width), "in_proj_weight", layers::xavier(width, 3 * width))?;
+        let bias = vb.get_with_hints(3 * width, "in_proj_bias", candle_nn::init::ZERO)?;
+        let out = layers::linear(width, width, layers::xavier(width, width), vb.pp("out_proj"))?;
+        Ok(MultiHead { weight, bias, out, heads })
+    }
+
+    /// Query (0), key (1) or value (2) of each head: x (G, N, width) -> (G, heads, N, d).
+    fn project(&self, x: &Tensor, which: usize) -> Result<Tensor> {
+        let (g, n, width) = x.dims3()?;
+        let weight = self.weight.narrow(0, which * width, width)?;
+        let y = x.reshape((g * n, width))?.matmul(&weight.t()?)?;
+        let y = y.broadcast_add(&self.bias.narrow(0, which * width, width)?)?;
+        split_heads(&y.reshape((g, n, width))?, self.heads)
+    }
+
+    /// Tokens x (G, N, width) attend to tokens y (G, M, width) -> (G, N, width).
+    pub fn forward(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+        let (q, k, v) = (self.project(x, 0)?, self.project(y, 1)?, self.project(y, 2)?);
+        self.out.forward(&merge_heads(&attention(&q, &k, &v)?)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device, Var};
+
+    fn random(shape: (usize, usize, usize)) -> Tensor {
+        Tensor::randn(0f32, 1f32, shape, &Device::Cpu).unwrap()
+    }
+
+    fn worst(a: &Tensor, b: &Tensor) -> f32 {
+        (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap()
+    }
+
+    #[test]
+    fn blocks_of_queries_equal_the_full_matrix() {
+        // 1,500 keys and 2,000 queries: 12 MB of scores a head, so a head falls into several blocks.
+        let (q, k, v) = (random((2, 2000, 8)), random((2, 1500, 8)), random((2, 1500, 4)));
+        let scores = (q.matmul(&k.t().unwrap()).unwrap() / 8f64.sqrt()).unwrap();
+        let want = candle_nn::ops::softmax(&scores, D::Minus1).unwrap().matmul(&v).unwrap();
+        assert!(worst(&attention(&q, &k, &v).unwrap(), &want) < 1e-5);
+    }
+
+    #[test]
+    fn gradient_flows_to_queries_keys_and_values() {
+        let vars: Vec<Var> = [(3, 5, 4), (3, 7, 4), (3, 7, 2)]
+            .map(|s| Var::from_tensor(&random(s).to_dtype(DType::F64).unwrap()).unwrap())
+            .to_vec();
+        let loss = |t: &[Tensor]| attention(&t[0], &t[1], &t[2]).unwrap().sqr().unwrap().sum_all().unwrap();
+        let tensors: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
+        let grads = loss(&tensors).backward().unwrap();
+        for (i, var) in vars.iter().enumerate() {
+            let direction = var.ones_like().unwrap();
+            let along = grads.get(var).unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap();
+            let moved = |step: f64| {
+                let mut t: Vec<Tensor> = tensors.iter().map(|t| t.detach()).collect();
+                t[i] = (&t[i] + (&direction * step).unwrap()).unwrap();
+                loss(&t).to_scalar::<f64>().unwrap()
+            };
+            // Shifting every key alike changes nothing, so that slope is 0 up to rounding.
+            assert!((along - (moved(1e-4) - moved(-1e-4)) / 2e-4).abs() < 1e-6, "argument {i}");
+        }
+    }
+
+    #[test]
+    fn heads_split_and_merge_back() {
+        let x = random((2, 3, 8));
+        assert_eq!(worst(&merge_heads(&split_heads(&x, 4).unwrap()).unwrap(), &x), 0.0);
+    }
+}

@@ -1,1 +1,293 @@
-//! (see below)
+//! Layers that two or more of the models share, and the distributions fresh weights are drawn from.
+
+use candle_core::{bail, Result, Tensor, D};
+use candle_nn::init::{ONE, ZERO};
+use candle_nn::{BatchNorm, BatchNormConfig, Init, Linear, VarBuilder};
+use rayon::prelude::*;
+
+use super::conv3d;
+
+/// Elements that group normalisation handles at a time where no gradient is wanted.
+const CHUNK: usize = 1 << 20;
+/// Tokens that a multilayer perceptron handles at a time where no gradient is wanted.
+const TOKENS: usize = 720;
+
+/// True where candle would record the operation for a backward pass.
+pub fn is_tracked(tensors: &[&Tensor]) -> bool {
+    tensors.iter().any(|t| t.track_op())
+}
+
+/// Uniform in +-1/sqrt(fan in): PyTorch's own choice for convolutions, linear layers and their biases.
+pub fn uniform(fan_in: usize) -> Init {
+    let bound = 1.0 / (fan_in.max(1) as f64).sqrt();
+    Init::Uniform { lo: -bound, up: bound }
+}
+
+/// Xavier (Glorot) uniform.
+pub fn xavier(fan_in: usize, fan_out: usize) -> Init {
+    let bound = (6.0 / (fan_in + fan_out).max(1) as f64).sqrt();
+    Init::Uniform { lo: -bound, up: bound }
+}
+
+/// A linear layer whose weight is drawn from `init` and whose bias starts at 0.
+pub fn linear(fan_in: usize, fan_out: usize, init: Init, vb: VarBuilder) -> Result<Linear> {
+    let weight = vb.get_with_hints((fan_out, fan_in), "weight", init)?;
+    Ok(Linear::new(weight, Some(vb.get_with_hints(fan_out, "bias", ZERO)?)))
+}
+
+/// Convolution over frames, rows and columns, with bias.
+#[derive(Debug, Clone)]
+pub struct Conv3d {
+    weight: Tensor,
+    bias: Tensor,
+    stride: [usize; 3],
+    padding: [usize; 3],
+}
+
+impl Conv3d {
+    /// `weight` (out, in, kt, kh, kw) and `bias` (out).
+    pub fn new(
+        (fan_in, out): (usize, usize),
+        [kt, kh, kw]: [usize; 3],
+        stride: [usize; 3],
+        padding: [usize; 3],
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let init = uniform(fan_in * kt * kh * kw);
+        let weight = vb.get_with_hints((out, fan_in, kt, kh, kw), "weight", init)?;
+        Ok(Conv3d { weight, bias: vb.get_with_hints(out, "bias", init)?, stride, padding })
+    }
+
+    /// A 3 x 3 x 3 kernel that keeps the size.
+    pub fn cube(sizes: (usize, usize), vb: VarBuilder) -> Result<Self> {
+        Conv3d::new(sizes, [3; 3], [1; 3], [1; 3], vb)
+    }
+
+    /// A 1 x 1 x 1 kernel.
+    pub fn point(sizes: (usize, usize), vb: VarBuilder) -> Result<Self> {
+        Conv3d::new(sizes, [1; 3], [1; 3], [0; 3], vb)
+    }
+
+    /// x (B, in, T, H, W) -> (B, out, T', H', W').
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        conv3d::conv3d(x, &self.weight, Some(&self.bias), self.stride, self.padding)
+    }
+}
+
+/// Convolution over time of a signal.
+#[derive(Debug, Clone)]
+pub struct Conv1d {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    stride: usize,
+    padding: usize,
+}
+
+impl Conv1d {
+    /// `weight` (out, in, k) and `bias` (out).
+    pub fn new(
+        (fan_in, out): (usize, usize),
+        k: usize,
+        (stride, padding): (usize, usize),
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let bias = vb.get_with_hints(out, "bias", uniform(fan_in * k))?;
+        Ok(Conv1d { bias: Some(bias), ..Conv1d::no_bias((fan_in, out), k, (stride, padding), vb)? })
+    }
+
+    /// `weight` (out, in, k) alone.
+    pub fn no_bias(
+        (fan_in, out): (usize, usize),
+        k: usize,
+        (stride, padding): (usize, usize),
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let weight = vb.get_with_hints((out, fan_in, k), "weight", uniform(fan_in * k))?;
+        Ok(Conv1d { weight, bias: None, stride, padding })
+    }
+
+    /// x (B, in, N) -> (B, out, N').
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        conv3d::conv1d(x, &self.weight, self.bias.as_ref(), self.stride, self.padding)
+    }
+}
+
+/// Batch normalisation as PyTorch's: eps 1e-5, momentum 0.1. Its running statistics are the variables of the builder,
+/// so that training updates them where they are saved.
+pub fn batch_norm(channels: usize, vb: VarBuilder) -> Result<BatchNorm> {
+    candle_nn::batch_norm(channels, BatchNormConfig { eps: 1e-5, momentum: 0.1, ..BatchNormConfig::default() }, vb)
+}
+
+/// Group normalisation.
+#[derive(Debug, Clone)]
+pub struct GroupNorm {
+    weight: Tensor,
+    bias: Tensor,
+    groups: usize,
+    eps: f64,
+}
+
+impl GroupNorm {
+    /// `weight` and `bias` (channels), in `groups` groups of channels.
+    pub fn new(channels: usize, groups: usize, eps: f64, vb: VarBuilder) -> Result<Self> {
+        if groups == 0 || channels % groups != 0 {
+            bail!("{channels} channels cannot be split into {groups} groups")
+        }
+        let weight = vb.get_with_hints(channels, "weight", ONE)?;
+        Ok(GroupNorm { weight, bias: vb.get_with_hints(channels, "bias", ZERO)?, groups, eps })
+    }
+
+    /// (x - mean) / sqrt(var + eps) * weight + bias within each group of channels: x (B, C, ..) -> (B, C, ..).
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.each_group(x, Ok)
+    }
+
+    /// Normalised, then y sigmoid(y).
+    pub fn forward_swish(&self, x: &Tensor) -> Result<Tensor> {
+        self.each_group(x, |y| y.silu())
+    }
+
+    /// A few groups at a time where no gradient is wanted, which keeps the temporaries small.
+    fn each_group<F: Fn(Tensor) -> Result<Tensor> + Sync>(&self, x: &Tensor, then: F) -> Result<Tensor> {
+        let (shape, groups) = (x.dims(), self.groups);
+        let &[b, c, ..] = shape else { bail!("group normalisation: expected (B, C, ..), found {shape:?}") };
+        let each = c / groups;
+        let x = x.reshape((b, groups, each, ()))?; // (B, G, C/G, T H W)
+        let pieces = |t: &Tensor| t.reshape((1, groups, each, 1));
+        let (weight, bias) = (pieces(&self.weight)?, pieces(&self.bias)?);
+        let some = |(start, n): (usize, usize)| {
+            let x = x.narrow(1, start, n)?.contiguous()?;
+            let x = x.broadcast_sub(&group_mean(&x)?)?;
+            let deviation = (group_mean(&x.sqr()?)? + self.eps)?.sqrt()?; // (B, n, 1, 1)
+            let scale = weight.narrow(1, start, n)?.broadcast_div(&deviation)?; // (B, n, C/G, 1)
+            then(x.broadcast_mul(&scale)?.broadcast_add(&bias.narrow(1, start, n)?)?)
+        };
+        if is_tracked(&[&x, &weight, &bias]) || !x.device().is_cpu() {
+            return some((0, groups))?.reshape(shape);
+        }
+        let step = (CHUNK * groups / x.elem_count().max(1)).clamp(1, groups);
+        let starts: Vec<_> = (0..groups).step_by(step).map(|start| (start, step.min(groups - start))).collect();
+        let parts: Vec<Tensor> = starts.into_par_iter().map(some).collect::<Result<_>>()?;
+        Tensor::cat(&parts, 1)?.reshape(shape)
+    }
+}
+
+/// Mean of the last two dimensions, first within each channel, which keeps single-precision sums short.
+fn group_mean(x: &Tensor) -> Result<Tensor> {
+    x.mean_keepdim(3)?.mean_keepdim(2)
+}
+
+/// Layer normalisation over the last dimension.
+#[derive(Debug, Clone)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f32,
+}
+
+impl LayerNorm {
+    /// `weight` and `bias` (width).
+    pub fn new(width: usize, eps: f32, vb: VarBuilder) -> Result<Self> {
+        let weight = vb.get_with_hints(width, "weight", ONE)?;
+        Ok(LayerNorm { weight, bias: vb.get_with_hints(width, "bias", ZERO)?, eps })
+    }
+
+    /// x (.., width) -> (.., width).
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if is_tracked(&[x, &self.weight, &self.bias]) {
+            plain_norm(x, self.eps)?.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)
+        } else {
+            candle_nn::ops::layer_norm(&x.contiguous()?, &self.weight, &self.bias, self.eps)
+        }
+    }
+}
+
+/// Layer normalisation without weight and bias.
+pub fn layer_norm(x: &Tensor, eps: f32) -> Result<Tensor> {
+    if is_tracked(&[x]) {
+        return plain_norm(x, eps);
+    }
+    let one = Tensor::ones(x.dim(D::Minus1)?, x.dtype(), x.device())?;
+    candle_nn::ops::layer_norm(&x.contiguous()?, &one, &one.zeros_like()?, eps)
+}
+
+/// The same from operations that have a gradient.
+fn plain_norm(x: &Tensor, eps: f32) -> Result<Tensor> {
+    let x = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+    x.broadcast_div(&(x.sqr()?.mean_keepdim(D::Minus1)? + f64::from(eps))?.sqrt()?)
+}
+
+/// f of every token: x (B, N, width), a few rows at a time where no gradient is wanted, so that what f widens stays
+/// small and the parts run side by side.
+pub fn each_token<F: Fn(&Tensor) -> Result<Tensor> + Sync>(x: &Tensor, f: F) -> Result<Tensor> {
+    let (_, n, _) = x.dims3()?;
+    if is_tracked(&[x]) || !x.device().is_cpu() || n <= TOKENS {
+        return f(x);
+    }
+    let starts: Vec<usize> = (0..n).step_by(TOKENS).collect();
+    let part = |start: usize| f(&x.narrow(1, start, TOKENS.min(n - start))?.contiguous()?);
+    let parts: Vec<Tensor> = starts.into_par_iter().map(part).collect::<Result<_>>()?;
+    Tensor::cat(&parts, 1)
+}
+
+/// Mean of the squared differences.
+pub fn mean_squared_error(x: &Tensor, target: &Tensor) -> Result<Tensor> {
+    (x - target)?.sqr()?.mean_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device, Var};
+    use candle_nn::{ModuleT, VarMap};
+
+    fn random(shape: &[usize]) -> Tensor {
+        Tensor::randn(0.3f32, 2f32, shape, &Device::Cpu).unwrap()
+    }
+
+    fn worst(a: &Tensor, b: &Tensor) -> f32 {
+        (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap()
+    }
+
+    #[test]
+    fn training_updates_the_running_statistics_in_the_map() {
+        let map = VarMap::new();
+        let norm = batch_norm(1, VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu)).unwrap();
+        let x = Tensor::new(&[[[1f32, 2., 3., 6.]]], &Device::Cpu).unwrap();
+        norm.forward_t(&x, true).unwrap();
+        let data = map.data().lock().unwrap();
+        let value = |name: &str| data[name].to_vec1::<f32>().unwrap()[0];
+        assert!((value("running_mean") - 0.3).abs() < 1e-6); // 0.9 * 0 + 0.1 * 3
+        assert!((value("running_var") - (0.9 + 0.1 * 14.0 / 3.0)).abs() < 1e-6);
+        // unbiased variance 14 / 3
+    }
+
+    #[test]
+    fn group_norm_is_the_same_with_and_without_gradient() {
+        let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+        let x = random(&[2, 8, 3, 70, 70]);
+        let mut norm = GroupNorm::new(8, 4, 1e-6, vb).unwrap();
+        norm.weight = random(&[8]);
+        let tracked = norm.forward_swish(Var::from_tensor(&x).unwrap().as_tensor()).unwrap();
+        let chunked = norm.forward_swish(&x).unwrap();
+        assert_eq!(worst(&tracked, &chunked), 0.0);
+        assert!(GroupNorm::new(8, 3, 1e-6, VarBuilder::zeros(DType::F32, &Device::Cpu)).is_err());
+    }
+
+    #[test]
+    fn group_norm_brings_each_group_to_mean_0_and_variance_1() {
+        let map = VarMap::new();
+        let norm = GroupNorm::new(4, 2, 1e-6, VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu)).unwrap();
+        let y = norm.forward(&random(&[3, 4, 2, 5, 6])).unwrap().reshape((6, 120)).unwrap();
+        assert!(y.mean(1).unwrap().abs().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap() < 1e-5);
+        let power: Vec<f32> = y.sqr().unwrap().mean(1).unwrap().to_vec1().unwrap();
+        assert!(power.iter().all(|p| (p - 1.0).abs() < 1e-4));
+    }
+
+    #[test]
+    fn layer_norm_is_the_same_with_and_without_gradient() {
+        let x = random(&[4, 3, 16]);
+        let tracked = layer_norm(Var::from_tensor(&x).unwrap().as_tensor(), 1e-6).unwrap();
+        assert!(worst(&tracked, &layer_norm(&x, 1e-6).unwrap()) < 1e-5);
+    }
+}

@@ -1,6 +1,31 @@
 //! 3D-VAE: clips to latents and back (paper section 3.2).
+//!
+//! A residual network over frames, rows and columns. Each level halves rows and columns; frames are never reduced, so
+//! one latent frame belongs to one frame of the clip. The deep levels attend over all frames and places at once.
+//!
+//! | symbol | here | shape |
+//! |---|---|---|
+//! | x | `clip`, in \[-1, 1\] | (B, 1, T, S, S) |
+//! | mu, log sigma^2 | [`Posterior`] | (B, z, T, S/8, S/8) |
+//! | z | `latent` | (B, z, T, S/8, S/8) |
+//!
+//! Departures from the paper: none known; the sizes are those of the published code.
 
+use candle_core::{Result, Tensor};
+use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
+
+use super::attention::{attention, merge_heads, split_heads};
+use super::layers::{Conv3d, GroupNorm};
+
+/// Groups of the normalisation, where a layer has that many channels.
+const GROUPS: usize = 32;
+/// Added to the variance of a group.
+const EPS: f64 = 1e-6;
+/// Bounds of log sigma^2.
+const LOG_VARIANCE: (f64, f64) = (-30.0, 20.0);
+/// Weight of the KL divergence in training.
+const KL_WEIGHT: f64 = 1e-6;
 
 /// Sizes of the 3D-VAE.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -61,5 +86,342 @@ impl Config {
     /// How many times smaller the latent is than the image, per side.
     pub fn reduction(&self) -> usize {
         1 << self.multipliers.len().saturating_sub(1).min(16)
+    }
+}
+
+fn norm(channels: usize, vb: VarBuilder) -> Result<GroupNorm> {
+    GroupNorm::new(channels, GROUPS.min(channels), EPS, vb)
+}
+
+/// Nearest-neighbour doubling of rows and columns: (B, C, T, H, W) -> (B, C, T, 2H, 2W).
+fn double_space(x: &Tensor) -> Result<Tensor> {
+    let (b, c, t, h, w) = x.dims5()?;
+    let lines = b * c * t * h;
+    let x = x.reshape((lines, w, 1))?.broadcast_as((lines, w, 2))?.reshape((b * c * t, h, 1, 2 * w))?;
+    x.broadcast_as((b * c * t, h, 2, 2 * w))?.reshape((b, c, t, 2 * h, 2 * w))
+}
+
+/// Two convolutions and a way around them.
+#[derive(Debug, Clone)]
+struct Residual {
+    norm1: GroupNorm,
+    conv1: Conv3d,
+    norm2: GroupNorm,
+    conv2: Conv3d,
+    around: Option<Conv3d>,
+}
+
+impl Residual {
+    fn new(from: usize, to: usize, vb: VarBuilder) -> Result<Self> {
+        Ok(Residual {
+            norm1: norm(from, vb.pp("norm1"))?,
+            conv1: Conv3d::cube((from, to), vb.pp("conv1"))?,
+            norm2: norm(to, vb.pp("norm2"))?,
+            conv2: Conv3d::cube((to, to), vb.pp("conv2"))?,
+            around: if from == to { None } else { Some(Conv3d::point((from, to), vb.pp("nin_shortcut"))?) },
+        })
+    }
+
+    /// x (B, from, T, H, W) -> (B, to, T, H, W).
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let y = self.conv1.forward(&self.norm1.forward_swish(x)?)?;
+        let y = self.conv2.forward(&self.norm2.forward_swish(&y)?)?;
+        match &self.around {
+            Some(around) => around.forward(x)? + y,
+            None => x + y,
+        }
+    }
+}
+
+/// Attention of every token of the clip to every other.
+#[derive(Debug, Clone)]
+struct Attention {
+    norm: GroupNorm,
+    qkv: [Conv3d; 3],
+    out: Conv3d,
+    heads: usize,
+}
+
+impl Attention {
+    fn new(channels: usize, heads: usize, vb: VarBuilder) -> Result<Self> {
+        if heads == 0 || channels % heads != 0 {
+            candle_core::bail!("{channels} channels cannot be split among {heads} heads")
+        }
+        let point = |name: &str| Conv3d::point((channels, channels), vb.pp(name));
+        let qkv = [point("q")?, point("k")?, point("v")?];
+        Ok(Attention { norm: norm(channels, vb.pp("norm"))?, qkv, out: point("proj_out")?, heads })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (b, c, t, h, w) = x.dims5()?;
+        let y = self.norm.forward(x)?;
+        let tokens = |conv: &Conv3d| {
+            let y = conv.forward(&y)?.reshape((b, c, t * h * w))?;
+            split_heads(&y.transpose(1, 2)?.contiguous()?, self.heads) // (B, heads, T H W, C/heads)
+        };
+        let [q, k, v] = &self.qkv;
+        let y = merge_heads(&attention(&tokens(q)?, &tokens(k)?, &tokens(v)?)?)?; // (B, T H W, C)
+        let y = y.transpose(1, 2)?.contiguous()?.reshape((b, c, t, h, w))?;
+        x + self.out.forward(&y)?
+    }
+}
+
+/// The deepest part of encoder and decoder.
+#[derive(Debug, Clone)]
+struct Middle {
+    first: Residual,
+    attention: Attention,
+    second: Residual,
+}
+
+impl Middle {
+    fn new(channels: usize, heads: usize, vb: VarBuilder) -> Result<Self> {
+        Ok(Middle {
+            first: Residual::new(channels, channels, vb.pp("block_1"))?,
+            attention: Attention::new(channels, heads, vb.pp("attn_1"))?,
+            second: Residual::new(channels, channels, vb.pp("block_2"))?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.second.forward(&self.attention.forward(&self.first.forward(x)?)?)
+    }
+}
+
+/// Residual blocks of one resolution, each followed by attention where the level has it.
+#[derive(Debug, Clone)]
+struct Level {
+    blocks: Vec<(Residual, Option<Attention>)>,
+    resample: Option<Conv3d>,
+}
+
+impl Level {
+    /// Level `i` with `blocks` residual blocks, the first of which changes the width.
+    fn new(config: &Config, i: usize, (from, to): (usize, usize), blocks: usize, vb: &VarBuilder) -> Result<Self> {
+        let attends = config.attention_levels.contains(&i);
+        let block = |j: usize| {
+            let residual = Residual::new(if j == 0 { from } else { to }, to, vb.pp(format!("block.{j}")))?;
+            let attention = || Attention::new(to, config.attention_heads, vb.pp(format!("attn.{j}")));
+            Ok((residual, attends.then(attention).transpose()?))
+        };
+        Ok(Level { blocks: (0..blocks).map(block).collect::<Result<_>>()?, resample: None })
+    }
+
+    fn forward(&self, mut x: Tensor) -> Result<Tensor> {
+        for (residual, attention) in &self.blocks {
+            x = residual.forward(&x)?;
+            if let Some(attention) = attention {
+                x = attention.forward(&x)?;
+            }
+        }
+        Ok(x)
+    }
+}
+
+/// Normalisation, swish and a 3 x 3 x 3 convolution: the end of encoder and decoder.
+#[derive(Debug, Clone)]
+struct Out {
+    norm: GroupNorm,
+    conv: Conv3d,
+}
+
+impl Out {
+    fn new(from: usize, to: usize, vb: &VarBuilder) -> Result<Self> {
+        Ok(Out { norm: norm(from, vb.pp("norm_out"))?, conv: Conv3d::cube((from, to), vb.pp("conv_out"))? })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.conv.forward(&self.norm.forward_swish(x)?)
+    }
+}
+
+/// Clips to latents.
+#[derive(Debug, Clone)]
+pub struct Encoder {
+    start: Conv3d,
+    levels: Vec<Level>,
+    middle: Middle,
+    out: Out,
+    quantise: Conv3d,
+}
+
+impl Encoder {
+    /// Reads `encoder_3d.*` and `quant_conv`.
+    pub fn new(config: &Config, vb: VarBuilder) -> Result<Self> {
+        let (net, z, mut width) = (vb.pp("encoder_3d"), config.latent_channels, config.base_width);
+        let start = Conv3d::cube((1, width), net.pp("conv_in"))?;
+        let mut levels = Vec::new();
+        for (i, multiplier) in config.multipliers.iter().enumerate() {
+            let (to, vb) = (config.base_width * multiplier, net.pp(format!("down.{i}")));
+            let mut level = Level::new(config, i, (width, to), config.blocks, &vb)?;
+            if i + 1 < config.multipliers.len() {
+                let vb = vb.pp("downsample.conv");
+                level.resample = Some(Conv3d::new((to, to), [1, 3, 3], [1, 2, 2], [0, 1, 1], vb)?);
+            }
+            levels.push(level);
+            width = to;
+        }
+        let middle = Middle::new(width, config.attention_heads, net.pp("mid"))?;
+        let quantise = Conv3d::point((2 * z, 2 * z), vb.pp("quant_conv"))?;
+        Ok(Encoder { start, levels, middle, out: Out::new(width, 2 * z, &net)?, quantise })
+    }
+
+    /// clip (B, 1, T, S, S) in \[-1, 1\] -> the distribution of its latent.
+    pub fn forward(&self, clip: &Tensor) -> Result<Posterior> {
+        let mut x = self.start.forward(clip)?; // (B, W, T, S, S)
+        for level in &self.levels {
+            x = level.forward(x)?;
+            if let Some(halve) = &level.resample {
+                x = halve.forward(&x)?; // rows and columns halved
+            }
+        }
+        let x = self.out.forward(&self.middle.forward(&x)?)?; // (B, 2 z, T, S/8, S/8)
+        let x = self.quantise.forward(&x)?;
+        let z = x.dim(1)? / 2;
+        let (low, high) = LOG_VARIANCE;
+        Ok(Posterior { mean: x.narrow(1, 0, z)?.contiguous()?, logvar: x.narrow(1, z, z)?.clamp(low, high)? })
+    }
+}
+
+/// The normal distribution of a latent, given its clip.
+#[derive(Debug, Clone)]
+pub struct Posterior {
+    /// mu (B, z, T, S/8, S/8).
+    pub mean: Tensor,
+    /// log sigma^2, of the same shape.
+    pub logvar: Tensor,
+}
+
+impl Posterior {
+    /// KL divergence from the standard normal distribution, summed over each record: (B).
+    pub fn kl(&self) -> Result<Tensor> {
+        let terms = ((self.mean.sqr()? + self.logvar.exp()?)? - (&self.logvar + 1.0)?)?;
+        terms.flatten_from(1)?.sum(1)? * 0.5
+    }
+
+    /// mu + sigma * noise.
+    pub fn sample(&self, noise: &Tensor) -> Result<Tensor> {
+        &self.mean + ((&self.logvar * 0.5)?.exp()? * noise)?
+    }
+}
+
+/// Latents to clips; needs `post_quant_conv` and `decoder.*` only.
+#[derive(Debug, Clone)]
+pub struct Decoder {
+    dequantise: Conv3d,
+    start: Conv3d,
+    middle: Middle,
+    /// Deepest first.
+    levels: Vec<Level>,
+    out: Out,
+}
+
+impl Decoder {
+    /// Reads `post_quant_conv` and `decoder.*`.
+    pub fn new(config: &Config, vb: VarBuilder) -> Result<Self> {
+        let (net, z) = (vb.pp("decoder"), config.latent_channels);
+        let dequantise = Conv3d::point((z, z), vb.pp("post_quant_conv"))?;
+        let mut width = config.base_width * config.multipliers.last().copied().unwrap_or(1);
+        let start = Conv3d::cube((z, width), net.pp("conv_in"))?;
+        let middle = Middle::new(width, config.attention_heads, net.pp("mid"))?;
+        let mut levels = Vec::new();
+        for (i, multiplier) in config.multipliers.iter().enumerate().rev() {
+            let (to, vb) = (config.base_width * multiplier, net.pp(format!("up.{i}")));
+            let mut level = Level::new(config, i, (width, to), config.blocks + 1, &vb)?;
+            if i > 0 {
+                level.resample = Some(Conv3d::cube((to, to), vb.pp("upsample.conv"))?);
+            }
+            levels.push(level);
+            width = to;
+        }
+        Ok(Decoder { dequantise, start, middle, levels, out: Out::new(width, 1, &net)? })
+    }
+
+    /// latent (B, z, T, S/8, S/8) -> clip (B, 1, T, S, S), not clamped.
+    pub fn forward(&self, latent: &Tensor) -> Result<Tensor> {
+        let x = self.start.forward(&self.dequantise.forward(latent)?)?;
+        let mut x = self.middle.forward(&x)?;
+        for level in &self.levels {
+            x = level.forward(x)?;
+            if let Some(conv) = &level.resample {
+                x = double_space(&x)?; // rows and columns doubled
+                x = conv.forward(&x)?;
+            }
+        }
+        self.out.forward(&x) // (B, 1, T, S, S)
+    }
+}
+
+/// Both halves.
+#[derive(Debug, Clone)]
+pub struct Vae {
+    /// Clips to latents.
+    pub encoder: Encoder,
+    /// Latents to clips.
+    pub decoder: Decoder,
+}
+
+impl Vae {
+    /// Reads `encoder_3d.*`, `quant_conv`, `post_quant_conv` and `decoder.*`.
+    pub fn new(config: &Config, vb: VarBuilder) -> Result<Self> {
+        Ok(Vae { encoder: Encoder::new(config, vb.clone())?, decoder: Decoder::new(config, vb)? })
+    }
+
+    /// clip (B, 1, T, S, S) in \[-1, 1\] -> the distribution of its latent.
+    pub fn encode(&self, clip: &Tensor) -> Result<Posterior> {
+        self.encoder.forward(clip)
+    }
+
+    /// latent (B, z, T, S/8, S/8) -> clip (B, 1, T, S, S), not clamped.
+    pub fn decode(&self, latent: &Tensor) -> Result<Tensor> {
+        self.decoder.forward(latent)
+    }
+}
+
+/// The pixel-wise loss and its parts, each a scalar.
+#[derive(Debug, Clone)]
+pub struct Losses {
+    /// L1 + 1e-6 KL.
+    pub total: Tensor,
+    /// Mean absolute difference.
+    pub absolute: Tensor,
+    /// KL divergence, mean over records.
+    pub kl: Tensor,
+}
+
+/// mean |x - x'| + 1e-6 mean over records of KL; the perceptual and adversarial terms are added by training.
+pub fn loss(clip: &Tensor, decoded: &Tensor, posterior: &Posterior) -> Result<Losses> {
+    let absolute = (clip - decoded)?.abs()?.mean_all()?;
+    let kl = posterior.kl()?.mean_all()?;
+    Ok(Losses { total: (&absolute + (&kl * KL_WEIGHT)?)?, absolute, kl })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+
+    #[test]
+    fn latents_are_eight_times_smaller_and_keep_every_frame() {
+        let config = Config::tiny();
+        let vae = Vae::new(&config, VarBuilder::zeros(DType::F32, &Device::Cpu)).unwrap();
+        let clip = Tensor::zeros((1, 1, 3, 16, 16), DType::F32, &Device::Cpu).unwrap();
+        let posterior = vae.encode(&clip).unwrap();
+        assert_eq!(posterior.mean.dims(), [1, 4, 3, 2, 2]);
+        assert_eq!(vae.decode(&posterior.mean).unwrap().dims(), [1, 1, 3, 16, 16]);
+    }
+
+    #[test]
+    fn divergence_by_hand() {
+        let mean = Tensor::new(&[[1f32, 0.], [2., 0.]], &Device::Cpu).unwrap();
+        let posterior = Posterior { logvar: mean.zeros_like().unwrap(), mean };
+        assert_eq!(posterior.kl().unwrap().to_vec1::<f32>().unwrap(), [0.5, 2.0]);
+    }
+
+    #[test]
+    fn doubles_rows_and_columns_only() {
+        let x = Tensor::arange(0f32, 4.0, &Device::Cpu).unwrap().reshape((1, 1, 1, 2, 2)).unwrap();
+        let y = double_space(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(y, [0., 0., 1., 1., 0., 0., 1., 1., 2., 2., 3., 3., 2., 2., 3., 3.]);
     }
 }

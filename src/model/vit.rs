@@ -1,6 +1,32 @@
 //! The vision transformer that reads a clip: phenotypes and diagnoses (paper section 3.3).
+//!
+//! The clip is cut into patches that span some or all frames; a class token attends to them, and a small head reads it.
+//! Tensor names are timm's.
+//!
+//! | symbol | here | shape |
+//! |---|---|---|
+//! | x | `clip`, in \[0, 1\] | (B, T, H, W) |
+//! | patches | tokens | (B, P, width), P = T/pf * H/p * W/p |
+//! | cls | [`Vit::features`] | (B, width) |
+//! | K | phenotypes or logits | (B, K) |
+//!
+//! Departures from the paper: none known; the hidden layers of the phenotype head are 1/3 and 1/6 of the width (256 and
+//! 128 at 768), never fewer than 8.
 
+use candle_core::{bail, Result, Tensor};
+use candle_nn::init::{ONE, ZERO};
+use candle_nn::{Init, Linear, Module, VarBuilder};
 use serde::{Deserialize, Serialize};
+
+use super::attention::{attention, merge_heads};
+use super::layers::{each_token, linear, xavier, LayerNorm};
+
+/// Added to the variance in layer normalisation.
+const EPS: f32 = 1e-6;
+/// Standard deviation that embeddings are drawn with.
+const EMBEDDING_SD: f64 = 0.02;
+/// Fewest units of a hidden layer of the phenotype head.
+const LEAST_UNITS: usize = 8;
 
 /// What the head predicts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,5 +85,257 @@ impl Config {
     /// The sizes of the parity data, for tests.
     pub fn tiny(task: Task) -> Self {
         Config { frames: 8, image: 32, patch_frames: 8, patch: 8, width: 32, depth: 2, heads: 4, task }
+    }
+
+    /// Patches P of a clip.
+    pub fn patches(&self) -> usize {
+        let side = self.image / self.patch.max(1);
+        self.frames / self.patch_frames.max(1) * side * side
+    }
+}
+
+/// Attention of every token to every other.
+#[derive(Debug, Clone)]
+struct Attention {
+    qkv: Linear,
+    out: Linear,
+    heads: usize,
+}
+
+impl Attention {
+    fn new(width: usize, heads: usize, vb: VarBuilder) -> Result<Self> {
+        if heads == 0 || width % heads != 0 {
+            bail!("a width of {width} cannot be split among {heads} heads")
+        }
+        let qkv = linear(width, 3 * width, xavier(width, 3 * width), vb.pp("qkv"))?;
+        Ok(Attention { qkv, out: linear(width, width, xavier(width, width), vb.pp("proj"))?, heads })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (b, n, width) = x.dims3()?;
+        let qkv = self.qkv.forward(x)?.reshape((b, n, 3, self.heads, width / self.heads))?;
+        let part = |i: usize| qkv.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2); // (B, heads, N, d)
+        self.out.forward(&merge_heads(&attention(&part(0)?, &part(1)?, &part(2)?)?)?)
+    }
+}
+
+/// x + attention(norm(x)), then x + MLP(norm(x)).
+#[derive(Debug, Clone)]
+pub struct Block {
+    norm1: LayerNorm,
+    attention: Attention,
+    norm2: LayerNorm,
+    mlp: (Linear, Linear),
+}
+
+impl Block {
+    /// Reads `norm1`, `attn.qkv`, `attn.proj`, `norm2`, `mlp.fc1` and `mlp.fc2`.
+    pub fn new(width: usize, heads: usize, vb: VarBuilder) -> Result<Self> {
+        let inner = 4 * width;
+        Ok(Block {
+            norm1: LayerNorm::new(width, EPS, vb.pp("norm1"))?,
+            attention: Attention::new(width, heads, vb.pp("attn"))?,
+            norm2: LayerNorm::new(width, EPS, vb.pp("norm2"))?,
+            mlp: (
+                linear(width, inner, xavier(width, inner), vb.pp("mlp.fc1"))?,
+                linear(inner, width, xavier(inner, width), vb.pp("mlp.fc2"))?,
+            ),
+        })
+    }
+
+    /// Tokens (B, N, width) -> (B, N, width).
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let x = (x + self.attention.forward(&self.norm1.forward(x)?)?)?;
+        let mlp = |y: &Tensor| self.mlp.1.forward(&self.mlp.0.forward(y)?.gelu_erf()?);
+        &x + each_token(&self.norm2.forward(&x)?, mlp)?
+    }
+}
+
+/// What reads the class token.
+#[derive(Debug, Clone)]
+enum Head {
+    /// Three layers; the mean and standard deviation of each phenotype in the training split.
+    Phenotype { layers: Vec<Linear>, mean: Tensor, sd: Tensor },
+    /// One layer.
+    Diagnosis(Linear),
+}
+
+impl Head {
+    fn new(width: usize, task: &Task, vb: VarBuilder) -> Result<Self> {
+        let fields = match task {
+            Task::Diagnosis { labels } => {
+                let k = labels.len();
+                return Ok(Head::Diagnosis(linear(width, k, xavier(width, k), vb.pp("head"))?));
+            }
+            Task::Phenotype { fields } => fields.len(),
+        };
+        let sizes = [width, (width / 3).max(LEAST_UNITS), (width / 6).max(LEAST_UNITS), fields];
+        let pairs = sizes.iter().zip(sizes.iter().skip(1)).enumerate();
+        let layer = |(i, (from, to)): (usize, (&usize, &usize))| {
+            linear(*from, *to, xavier(*from, *to), vb.pp(format!("head.{}", 2 * i)))
+        };
+        Ok(Head::Phenotype {
+            layers: pairs.map(layer).collect::<Result<_>>()?,
+            mean: vb.get_with_hints(fields, "target_mean", ZERO)?,
+            sd: vb.get_with_hints(fields, "target_sd", ONE)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let layers = match self {
+            Head::Diagnosis(layer) => return layer.forward(x),
+            Head::Phenotype { layers, .. } => layers,
+        };
+        let mut x = x.clone();
+        for (i, layer) in layers.iter().enumerate() {
+            let input = if i == 0 { x } else { x.gelu_erf()? };
+            x = layer.forward(&input)?;
+        }
+        Ok(x)
+    }
+}
+
+/// Patch embedding, transformer and head.
+#[derive(Debug, Clone)]
+pub struct Vit {
+    class: Tensor,
+    position: Tensor,
+    patch: (Tensor, Tensor),
+    blocks: Vec<Block>,
+    norm: LayerNorm,
+    head: Head,
+    config: Config,
+}
+
+impl Vit {
+    /// Reads `cls_token`, `pos_embed`, `patch_embed.proj`, `blocks`, `norm`, `head` and, for phenotypes, `target_mean`
+    /// and `target_sd`.
+    pub fn new(config: &Config, vb: VarBuilder) -> Result<Self> {
+        let (width, p, pf) = (config.width, config.patch, config.patch_frames);
+        if p == 0 || pf == 0 || config.image % p != 0 || config.frames % pf != 0 {
+            let (t, side) = (config.frames, config.image);
+            bail!("a clip of {t} frames of {side} x {side} cannot be cut into patches of {pf} x {p} x {p}")
+        }
+        let embedding = Init::Randn { mean: 0.0, stdev: EMBEDDING_SD };
+        let init = xavier(pf * p * p, width);
+        let proj = vb.pp("patch_embed.proj");
+        let weight = if pf == config.frames {
+            proj.get_with_hints((width, pf, p, p), "weight", init)?
+        } else {
+            proj.get_with_hints((width, 1, pf, p, p), "weight", init)?
+        };
+        let block = |i: usize| Block::new(width, config.heads, vb.pp(format!("blocks.{i}")));
+        Ok(Vit {
+            class: vb.get_with_hints((1, 1, width), "cls_token", embedding)?,
+            position: vb.get_with_hints((1, config.patches() + 1, width), "pos_embed", embedding)?,
+            patch: (weight, proj.get_with_hints(width, "bias", ZERO)?),
+            blocks: (0..config.depth).map(block).collect::<Result<_>>()?,
+            norm: LayerNorm::new(width, EPS, vb.pp("norm"))?,
+            head: Head::new(width, &config.task, vb)?,
+            config: config.clone(),
+        })
+    }
+
+    /// Patches of the clip with their positions: clip (B, T, H, W) -> (B, P, width).
+    pub fn tokens(&self, clip: &Tensor) -> Result<Tensor> {
+        let x = patches(clip, &self.config)?; // (B, P, pf p p)
+        let (b, n, pixels) = x.dims3()?;
+        let width = self.config.width;
+        let (weight, bias) = &self.patch;
+        let x = x.reshape((b * n, pixels))?.matmul(&weight.reshape((width, pixels))?.t()?)?;
+        let x = x.broadcast_add(bias)?.reshape((b, n, width))?;
+        x.broadcast_add(&self.position.narrow(1, 1, n)?)
+    }
+
+    /// The class token before tokens (B, M, width), all or some of a clip's, through every block -> (B, 1 + M, width).
+    pub fn encode(&self, tokens: &Tensor) -> Result<Tensor> {
+        let class = (&self.class + self.position.narrow(1, 0, 1)?)?;
+        let class = class.broadcast_as((tokens.dim(0)?, 1, self.config.width))?;
+        let mut x = Tensor::cat(&[&class.contiguous()?, tokens], 1)?;
+        for block in &self.blocks {
+            x = block.forward(&x)?;
+        }
+        self.norm.forward(&x)
+    }
+
+    /// What the class token holds at the end: clip (B, T, H, W) -> (B, width).
+    pub fn features(&self, clip: &Tensor) -> Result<Tensor> {
+        self.encode(&self.tokens(clip)?)?.narrow(1, 0, 1)?.squeeze(1)?.contiguous()
+    }
+
+    /// clip (B, T, H, W) -> z-scores of the phenotypes or logits of the diagnoses (B, K).
+    pub fn forward(&self, clip: &Tensor) -> Result<Tensor> {
+        self.head.forward(&self.features(clip)?)
+    }
+
+    /// Phenotypes in their own units; logits stay logits.
+    pub fn forward_units(&self, clip: &Tensor) -> Result<Tensor> {
+        let y = self.forward(clip)?;
+        match &self.head {
+            Head::Phenotype { mean, sd, .. } => y.broadcast_mul(sd)?.broadcast_add(mean),
+            Head::Diagnosis(_) => Ok(y),
+        }
+    }
+}
+
+/// The patches of a clip as rows, frame, row and column order within each: (B, T, H, W) -> (B, P, pf p p).
+pub fn patches(clip: &Tensor, config: &Config) -> Result<Tensor> {
+    let (b, t, h, w) = clip.dims4()?;
+    let (pf, p) = (config.patch_frames, config.patch);
+    if (t, h, w) != (config.frames, config.image, config.image) {
+        bail!("the model reads clips of {} x {1} x {1}, found {t} x {h} x {w}", config.frames, config.image)
+    }
+    clip.reshape(vec![b, t / pf, pf, h / p, p, w / p, p])?.permute([0, 1, 3, 5, 2, 4, 6].as_slice())?.reshape((
+        b,
+        config.patches(),
+        pf * p * p,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+    use candle_nn::VarMap;
+
+    fn phenotypes() -> Task {
+        Task::Phenotype { fields: vec![24100, 24101, 24102] }
+    }
+
+    #[test]
+    fn both_heads_and_both_patch_shapes_give_one_row_a_clip() {
+        let clip = Tensor::randn(0f32, 1f32, (2, 8, 32, 32), &Device::Cpu).unwrap();
+        for (task, k) in [(phenotypes(), 3), (Task::Diagnosis { labels: vec!["CAD".into()] }, 1)] {
+            for patch_frames in [8, 2] {
+                let config = Config { patch_frames, ..Config::tiny(task.clone()) };
+                let vit = Vit::new(&config, VarBuilder::zeros(DType::F32, &Device::Cpu)).unwrap();
+                assert_eq!(vit.forward(&clip).unwrap().dims(), [2, k]);
+                assert_eq!(vit.features(&clip).unwrap().dims(), [2, 32]);
+            }
+        }
+    }
+
+    #[test]
+    fn units_are_z_scores_times_sd_plus_mean() {
+        let map = VarMap::new();
+        let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+        let vit = Vit::new(&Config::tiny(phenotypes()), vb).unwrap();
+        for (name, values) in [("target_mean", [100f32, 50., 60.]), ("target_sd", [10., 20., 30.])] {
+            map.data().lock().unwrap()[name].set(&Tensor::new(&values, &Device::Cpu).unwrap()).unwrap();
+        }
+        let clip = Tensor::randn(0f32, 1f32, (1, 8, 32, 32), &Device::Cpu).unwrap();
+        let z = vit.forward(&clip).unwrap().to_vec2::<f32>().unwrap();
+        let y = vit.forward_units(&clip).unwrap().to_vec2::<f32>().unwrap();
+        assert!((y[0][1] - (z[0][1] * 20.0 + 50.0)).abs() < 1e-3);
+        assert!(z[0][1] != 0.0);
+    }
+
+    #[test]
+    fn a_patch_is_a_tile_of_every_frame() {
+        let config = Config { frames: 2, image: 4, patch_frames: 2, patch: 2, ..Config::tiny(phenotypes()) };
+        let clip = Tensor::arange(0f32, 32.0, &Device::Cpu).unwrap().reshape((1, 2, 4, 4)).unwrap();
+        let rows = patches(&clip, &config).unwrap().to_vec3::<f32>().unwrap();
+        assert_eq!(rows[0][1], [2., 3., 6., 7., 18., 19., 22., 23.]);
+        assert!(patches(&clip, &Config::tiny(phenotypes())).is_err());
     }
 }

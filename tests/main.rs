@@ -1,0 +1,5 @@
+//! The integration tests, one crate so that candle is linked once.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::print_stdout)]
+
+mod models;
+mod support;
