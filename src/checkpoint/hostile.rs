@@ -254,7 +254,7 @@ fn mutated_pickles_never_panic() {
     let (pickle, storage) = sample();
     let file = tempfile::NamedTempFile::new().unwrap();
     let (mut dice, mut read) = (Dice(1), 0);
-    for _ in 0..8000 {
+    for _ in 0..4000 {
         let mut bytes = pickle.clone();
         dice.mutate(&mut bytes);
         let Ok(_) = Pickle::parse(&bytes) else { continue };
@@ -271,7 +271,7 @@ fn mutated_archives_never_panic() {
     let whole = checkpoint(&pickle, &storage);
     let file = tempfile::NamedTempFile::new().unwrap();
     let mut dice = Dice(2);
-    for _ in 0..4000 {
+    for _ in 0..2000 {
         let mut bytes = whole.clone();
         dice.mutate(&mut bytes);
         std::fs::write(file.path(), &bytes).unwrap();
@@ -299,7 +299,7 @@ fn mutated_weights_files_never_panic() {
     assert!(Weights::open(&path).unwrap().untrained(Kind::Pamae));
     let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
     let mut dice = Dice(4);
-    for _ in 0..2000 {
+    for _ in 0..1000 {
         let mut bytes = whole[..header].to_vec();
         dice.mutate(&mut bytes);
         bytes.extend(&whole[header..]);

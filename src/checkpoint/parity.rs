@@ -83,7 +83,7 @@ fn weights_file_gives_back_what_was_imported_and_is_deterministic() {
     let (one, two) = (place.path().join("one.safetensors"), place.path().join("two.safetensors"));
     let provenance = Provenance::now("ecgflow", "ecgflow import".into());
     models.save(&one, &provenance).unwrap();
-    let merged = import(&[one.clone()], &Options::default()).unwrap().models;
+    let merged = import(std::slice::from_ref(&one), &Options::default()).unwrap().models;
     merged.save(&two, &provenance).unwrap();
     assert_eq!(std::fs::read(&one).unwrap(), std::fs::read(&two).unwrap());
     let weights = Weights::open(&one).unwrap();
