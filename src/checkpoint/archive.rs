@@ -307,4 +307,14 @@ pub(crate) mod tests {
         zip64.extend(&bytes[end..]);
         assert!(open(&zip64).unwrap_err().to_string().contains("outside the file"));
     }
+
+    #[test]
+    fn large_sizes_come_from_the_zip64_field() {
+        let small = Entry { encrypted: false, method: 0, crc: 0, stored: SEE_ZIP64, size: SEE_ZIP64, header: 7 };
+        let mut extra = vec![0x46, 0x42, 1, 0, b'Z', 1, 0, 16, 0]; // PyTorch's padding, then the field
+        extra.extend((5u64 << 32).to_le_bytes());
+        extra.extend((6u64 << 32).to_le_bytes());
+        let large = small.with_zip64(&extra);
+        assert_eq!((large.size, large.stored, large.header), (5 << 32, 6 << 32, 7));
+    }
 }

@@ -100,6 +100,7 @@ pub fn untrained(kind: Kind, configs: &Configs, seed: u64) -> Result<Models> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{amdf, pamae, vae, vit};
 
     #[test]
     fn hashes_are_the_published_ones() {
@@ -121,5 +122,30 @@ mod tests {
         assert_ne!(one, values("vae.conv.weight", &[8, 3], 1));
         assert_ne!(one, values("vae.other.weight", &[8, 3], 0));
         assert!(one.iter().all(|value| value.abs() <= 1.0) && one.iter().any(|value| value.abs() > 0.3));
+    }
+
+    #[test]
+    fn every_model_is_drawn_complete_and_the_same_alone_or_with_others() {
+        let configs = Configs {
+            pamae: Some(pamae::Config::tiny()),
+            vae: Some(vae::Config::tiny()),
+            flow: Some(amdf::Config::tiny()),
+            flow_encoder: Some(pamae::Config::tiny()),
+            phenotype: Some(vit::Config::tiny(vit::Task::Phenotype { fields: vec![24100, 24103] })),
+            diagnosis: Some(vit::Config::tiny(vit::Task::Diagnosis { labels: vec!["HCM".into()] })),
+        };
+        let mut all = Models { configs: configs.clone(), ..Models::default() };
+        Kind::ALL.into_iter().rev().for_each(|kind| init(&mut all, kind, 5).unwrap());
+        all.check().unwrap();
+        for kind in Kind::ALL {
+            let one = untrained(kind, &configs, 5).unwrap();
+            one.check().unwrap();
+            one.builder(kind, &Device::Cpu).unwrap();
+            for (name, tensor) in &one.tensors {
+                let difference = (tensor - &all.tensors[name]).unwrap().abs().unwrap().max_all().unwrap();
+                assert_eq!(difference.to_scalar::<f32>().unwrap(), 0.0, "{name}");
+            }
+        }
+        vae::Vae::new(&vae::Config::tiny(), all.builder(Kind::Vae, &Device::Cpu).unwrap()).unwrap();
     }
 }

@@ -64,7 +64,7 @@ pub fn vae(shapes: &Shapes, preset: Preset) -> Result<vae::Config> {
     let mut multipliers = Vec::new();
     for level in 0..levels {
         let width = size(shapes, &last(level), 0, 5)?;
-        if !width.is_multiple_of(base_width) {
+        if width % base_width != 0 {
             let expected = format!("a multiple of the base width {base_width}");
             return Err(Fault::new(DOING, "").field(last(level)).expected(expected, width).into());
         }

@@ -17,9 +17,13 @@
 pub mod archive;
 pub mod configs;
 pub mod fill;
+#[cfg(test)]
+mod hostile;
 pub mod import;
 mod infer;
 pub mod models;
+#[cfg(test)]
+mod parity;
 pub mod pickle;
 mod rebuild;
 pub mod shapes;

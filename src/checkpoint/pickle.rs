@@ -18,7 +18,7 @@ use crate::error::{Fault, Result};
 pub type Id = u32;
 
 /// Largest pickle that is read; those of PyTorch checkpoints are a few megabytes at most.
-const LARGEST: usize = 256 << 20;
+const LARGEST: usize = 64 << 20;
 
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,17 +83,9 @@ impl Pickle {
     /// Where the bytes are no pickle of protocol 2 to 5, or hold an instruction that `torch.save` never writes.
     pub fn parse(bytes: &[u8]) -> Result<Pickle> {
         if bytes.len() > LARGEST {
-            return Err(Fault::new(DOING, "").field("pickle").expected("at most 256 MiB", bytes.len()).into());
+            return Err(Fault::new(DOING, "").field("pickle").expected("at most 64 MiB", bytes.len()).into());
         }
-        let mut machine = Machine {
-            bytes,
-            at: 0,
-            nodes: constants(),
-            stack: vec![],
-            marks: vec![],
-            memo: HashMap::new(),
-            budget: bytes.len(),
-        };
+        let mut machine = Machine { bytes, nodes: constants(), budget: bytes.len(), ..Machine::default() };
         while let Some(instruction) = machine.next_instruction()? {
             machine.step(instruction)?;
         }
@@ -147,6 +139,7 @@ pub(super) fn global(nodes: &[Node], id: Id) -> Option<(&str, &str)> {
     }
 }
 
+#[derive(Default)]
 pub(super) struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -292,17 +285,13 @@ impl Machine<'_> {
             b'(' => self.marks.push(self.stack.len()),
             b']' | 0x8f => drop(self.push(Node::List(vec![]))),
             b'}' => drop(self.push(Node::Dict(vec![]))),
-            b'l' | 0x91 => {
+            b'l' | b't' | b'd' | 0x91 => {
                 let items = self.pop_mark()?;
-                self.push(Node::List(items));
-            }
-            b't' => {
-                let items = self.pop_mark()?;
-                self.push(Node::Tuple(items));
-            }
-            b'd' => {
-                let items = self.pop_mark()?;
-                self.push(Node::Dict(pairs(&items)));
+                self.push(match instruction {
+                    b't' => Node::Tuple(items),
+                    b'd' => Node::Dict(pairs(&items)),
+                    _ => Node::List(items),
+                });
             }
             0x85..=0x87 => {
                 let mut items = (0x85..=instruction).map(|_| self.pop()).collect::<Result<Vec<Id>>>()?;
