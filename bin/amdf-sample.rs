@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use ecgflow::checkpoint::{Kind, Weights};
 use ecgflow::cli::args::{count, non_negative, ComputeArgs, LogArgs, RejectArgs, StreamArgs};
 use ecgflow::cli::{self, clips::ClipOutputs, log::Log, reject::Rejects, Program};
@@ -38,9 +38,9 @@ struct AmdfSample {
     /// Standard deviation of the noise around the anatomy template [default: as the weights say].
     #[arg(long, value_name = "A", value_parser = non_negative)]
     alpha: Option<f64>,
-    /// Where in each step the velocity is taken [default: as the weights say].
-    #[arg(long, value_enum)]
-    grid: Option<Grid>,
+    /// Where in each step the velocity is taken, middle or start [default: as the weights say].
+    #[arg(long, value_parser = grid)]
+    grid: Option<TimeGrid>,
     /// Also draw GIFs: a .gif file for one clip, else a folder with one for each.
     #[arg(long, value_name = "PATH")]
     gif: Option<PathBuf>,
@@ -62,12 +62,12 @@ const EXAMPLES: &str = "Examples:
   amdf-sample features.h5 -o cine.h5 --weights w.safetensors --samples 4 --gif clips/
   amdf-sample latents.h5 -o cine.h5 --weights w.safetensors";
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Grid {
-    /// At the middle of the step (published code).
-    Middle,
-    /// At its start (paper).
-    Start,
+fn grid(text: &str) -> std::result::Result<TimeGrid, String> {
+    match text {
+        "middle" => Ok(TimeGrid::Middle),
+        "start" => Ok(TimeGrid::Start),
+        _ => Err("expected middle or start".to_owned()),
+    }
 }
 
 impl AmdfSample {
@@ -75,16 +75,13 @@ impl AmdfSample {
         sampling.steps = self.steps.unwrap_or(sampling.steps);
         sampling.guidance = self.guidance.unwrap_or(sampling.guidance);
         sampling.alpha = self.alpha.unwrap_or(sampling.alpha);
-        sampling.grid = self.grid.map_or(sampling.grid, |grid| match grid {
-            Grid::Middle => TimeGrid::Middle,
-            Grid::Start => TimeGrid::Start,
-        });
+        sampling.grid = self.grid.unwrap_or(sampling.grid);
     }
 
     fn outputs(&self, provenance: &Provenance, count: usize) -> Result<ClipOutputs> {
-        let clips = if self.latent_only { None } else { Some(self.stream.output.as_path()) };
-        let latents = if self.latent_only { Some(&self.stream.output) } else { self.latent.as_ref() };
-        ClipOutputs::begin(clips, latents.map(PathBuf::as_path), self.gif.as_deref(), provenance, count)
+        let output = Some(self.stream.output.as_path());
+        let (clips, latents) = if self.latent_only { (None, output) } else { (output, self.latent.as_deref()) };
+        ClipOutputs::begin(clips, latents, self.gif.as_deref(), provenance, count)
     }
 
     /// Features -> latents -> clips.
@@ -119,10 +116,9 @@ impl AmdfSample {
 
     /// Latents -> clips.
     fn decode(self, source: Source, weights: &Weights, log: &Log) -> Result<()> {
-        let device = self.compute.device.open()?;
+        let decode = Decode::open(weights, &self.compute.device.open()?)?;
         let shown = source.shown().to_owned();
         let reader = LatentReader::open(source)?;
-        let decode = Decode::open(weights, &device)?;
         decode.check(reader.size()).map_err(|e| e.in_file(&shown))?;
         log.weights(weights, Kind::Vae);
         let mut provenance = cli::provenance(Self::NAME).after(&reader.provenance());

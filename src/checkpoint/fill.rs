@@ -56,7 +56,9 @@ pub fn parity(name: &str, shape: &[usize]) -> Result<Tensor> {
 /// 0, learned positions and tokens small, all else uniform with variance 1 / fan in.
 fn fresh(name: &str, shape: &[usize], seed: u64) -> Result<Tensor> {
     let (centre, scale) = match shape.len() {
-        0 | 1 if name.ends_with("running_var") || name.ends_with(".weight") || name.ends_with("target_sd") => (1.0, 0.0),
+        0 | 1 if name.ends_with("running_var") || name.ends_with(".weight") || name.ends_with("target_sd") => {
+            (1.0, 0.0)
+        }
         0 | 1 => (0.0, 0.0),
         _ if name.ends_with(TEMPLATE) => (0.0, 0.0),
         _ if ["pos_embed", "cls_token", "mask_token"].iter().any(|end| name.ends_with(end)) => (0.0, 0.035),

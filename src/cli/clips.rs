@@ -93,7 +93,10 @@ impl Pictures {
         let folder = !named || path.is_dir();
         if !folder && count != 1 {
             let hint = Some("give a folder: a GIF for each clip is drawn in it".to_owned());
-            return Err(Error::Usage { cause: format!("--gif {}: one picture for {count} clips", path.display()), hint });
+            return Err(Error::Usage {
+                cause: format!("--gif {}: one picture for {count} clips", path.display()),
+                hint,
+            });
         }
         Ok(Pictures { path: path.to_owned(), folder, drawn: Vec::new() })
     }

@@ -62,7 +62,9 @@ impl Log {
     pub fn weights(&self, weights: &Weights, kind: Kind) {
         self.info(&format!("{kind} weights: {}", weights.id()));
         if weights.untrained(kind) {
-            self.warn(&format!("the {kind} weights were never trained: for trying the tools, the output means nothing"));
+            self.warn(&format!(
+                "the {kind} weights were never trained: for trying the tools, the output means nothing"
+            ));
         }
     }
 

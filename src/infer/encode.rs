@@ -108,7 +108,9 @@ impl Encode {
     /// The chosen cycles of one record; `semantic` (D, L), `phase` (2, L).
     fn one(&self, ecg: &Ecg, semantic: &Tensor, phase: &Tensor) -> candle_core::Result<Vec<Features>> {
         let rows = phase.to_vec2::<f32>()?;
-        let [sin, cos] = rows.as_slice() else { candle_core::bail!("expected two phase channels, found {}", rows.len()) };
+        let [sin, cos] = rows.as_slice() else {
+            candle_core::bail!("expected two phase channels, found {}", rows.len())
+        };
         let chosen = cycles(sin, cos, self.cycle);
         let features = chosen.iter().enumerate().map(|(k, &(start, end))| {
             let feature: Array2<f32> = tensor::to_array(&align(semantic, start, end, self.frames)?.t()?)?; // (T, D)
