@@ -20,6 +20,10 @@ use crate::support::{self, Report, Tensors};
 const FORWARD: f32 = 1e-4;
 /// Sampled latents, decoded clips.
 const SAMPLED: f32 = 1e-3;
+/// Norm of the gradient of PA-MAE. Its ReLUs and its max-pool have kinks, and moving the inputs by 1e-6 of themselves moves
+/// the norm by 3e-4 of itself (double precision gives 471.788 here, agrees with finite differences, and scatters from
+/// 471.60 to 471.93), so that the order of summation decides the fourth digit.
+const KINKED: f32 = 1e-3;
 /// Most memory at the published size.
 const PEAK_BYTES: u64 = 3 << 30;
 
@@ -189,8 +193,8 @@ fn training(folder: &Path) -> (Tensors, Tensors) {
     )
 }
 
-/// Compares the parts of a loss and the norm of its gradient with the first row of a table.
-fn check_losses(training: Tensors, name: &str, parts: &[&Tensor], norm: f32) {
+/// Compares the parts of a loss and the norm of its gradient, with its own tolerance, with the first row of a table.
+fn check_losses(training: Tensors, name: &str, parts: &[&Tensor], (norm, tolerance): (f32, f32)) {
     let want = row(&training[name], 0);
     let mut got: Vec<f32> = parts.iter().map(|p| p.to_scalar().unwrap()).collect();
     got.push(norm);
@@ -198,7 +202,8 @@ fn check_losses(training: Tensors, name: &str, parts: &[&Tensor], norm: f32) {
     let mut report = Report::new(Tensors::new());
     for (i, (got, want)) in got.iter().zip(&want).enumerate() {
         let one = |v: f32| Tensor::new(v, &Device::Cpu).unwrap();
-        report.compare(&format!("{name}[0][{i}] = {want}"), &one(*got), &one(*want), FORWARD);
+        let tolerance = if i < parts.len() { FORWARD } else { tolerance };
+        report.compare(&format!("{name}[0][{i}] = {want}"), &one(*got), &one(*want), tolerance);
     }
     report.finish();
 }
@@ -212,7 +217,7 @@ fn parity_of_the_first_training_loss_and_gradient_of_pamae() {
     let (mask, target) = (&training["pamae.mask.0"], &training["pamae.phase_target"]);
     let losses = pamae::loss(&model, &config, &expected["ecg"], mask, target, true).unwrap();
     let norm = support::gradient_norm(&map, &losses.total);
-    check_losses(training, "pamae.losses", &[&losses.total, &losses.phase, &losses.reconstruction], norm);
+    check_losses(training, "pamae.losses", &[&losses.total, &losses.phase, &losses.reconstruction], (norm, KINKED));
 }
 
 #[test]
@@ -225,7 +230,7 @@ fn parity_of_the_first_training_loss_and_gradient_of_the_vae() {
     let latent = posterior.sample(&training["vae.noise.0"]).unwrap();
     let losses = vae::loss(&expected["cine"], &model.decode(&latent).unwrap(), &posterior).unwrap();
     let norm = support::gradient_norm(&map, &losses.total);
-    check_losses(training, "vae.losses", &[&losses.total, &losses.absolute, &losses.kl], norm);
+    check_losses(training, "vae.losses", &[&losses.total, &losses.absolute, &losses.kl], (norm, FORWARD));
 }
 
 #[test]
@@ -237,7 +242,7 @@ fn parity_of_the_first_training_loss_and_gradient_of_the_flow() {
     let (x0, x1, feature) = (&expected["start"], &expected["vae.mean"], &expected["encoder.feature"]);
     let loss = amdf::loss(&model, x0, x1, &training["flow.t.0"], feature).unwrap();
     let norm = support::gradient_norm(&map, &loss);
-    check_losses(training, "flow.losses", &[&loss], norm);
+    check_losses(training, "flow.losses", &[&loss], (norm, FORWARD));
 }
 
 #[test]

@@ -233,10 +233,13 @@ fn product(
     y.narrow(2, 0, layout.out.0)?.narrow(3, 0, layout.out.1)?.contiguous() // (O, count, H', W')
 }
 
-/// x (B, C, N) with kernel (O, C, k) -> (B, O, N').
+/// x (B, C, N) with kernel (O, C, k) and bias (O) -> (B, O, N'); N' = (N + 2 p - k) / s + 1.
+///
+/// candle's own convolution of signals gives a wrong gradient of the kernel where B > 1.
 pub fn conv1d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: usize, padding: usize) -> Result<Tensor> {
-    let y = x.contiguous()?.conv1d(weight, padding, stride, 1, 1)?;
-    add_bias(&y, bias)
+    let ((b, c, n), (o, i, k)) = (x.dims3()?, weight.dims3()?);
+    let (x, weight) = (x.reshape((b, c, 1, 1, n))?, weight.reshape((o, i, 1, 1, k))?);
+    conv3d(&x, &weight, bias, [1, 1, stride], [0, 0, padding])?.squeeze(2)?.squeeze(2)
 }
 
 #[cfg(test)]
@@ -289,9 +292,9 @@ mod tests {
         y
     }
 
-    /// Input, kernel, stride, padding of each case: 3 x 3 x 3, down-sampling, PatchGAN, wide padding, one column.
+    /// Input, kernel, stride, padding of each case: 3 x 3 x 3, down-sampling, PatchGAN, wide padding, a point, a signal.
     type Case = ([usize; 5], [usize; 5], [usize; 3], [usize; 3]);
-    const CASES: [Case; 9] = [
+    const CASES: [Case; 10] = [
         ([2, 3, 5, 6, 7], [4, 3, 3, 3, 3], [1, 1, 1], [1, 1, 1]),
         ([1, 40, 4, 6, 5], [2, 40, 3, 3, 3], [1, 1, 1], [1, 1, 1]),
         ([1, 2, 4, 8, 8], [3, 2, 1, 3, 3], [1, 2, 2], [0, 1, 1]),
@@ -301,6 +304,7 @@ mod tests {
         ([1, 2, 3, 4, 5], [3, 2, 1, 1, 1], [1, 1, 1], [0, 0, 0]),
         ([1, 2, 3, 4, 5], [3, 2, 1, 2, 3], [1, 3, 2], [2, 3, 1]),
         ([1, 1, 1, 1, 1], [1, 1, 3, 3, 3], [1, 1, 1], [1, 1, 1]),
+        ([2, 3, 1, 1, 10], [4, 3, 1, 1, 7], [1, 1, 2], [0, 0, 3]),
     ];
 
     #[test]
@@ -336,6 +340,18 @@ mod tests {
                 let slope = (moved(1e-4) - moved(-1e-4)) / 2e-4;
                 assert!((along - slope).abs() < 1e-6 * slope.abs().max(1.0), "case {i}, argument {which}");
             }
+        }
+    }
+
+    #[test]
+    fn signals_equal_candle_s_own_convolution() {
+        for (n, k, stride, padding) in [(20, 7, 2, 3), (21, 3, 1, 1), (20, 1, 2, 0), (20, 1, 1, 0)] {
+            let (x, w) = (ramp(&[2, 3, n], 1), ramp(&[4, 3, k], 2));
+            let y = conv1d(&x, &w, None, stride, padding).unwrap();
+            let want = x.conv1d(&w, padding, stride, 1, 1).unwrap();
+            assert_eq!(y.dims(), want.dims());
+            let worst = flat(&(y - want).unwrap()).into_iter().fold(0.0, |m: f64, d| m.max(d.abs()));
+            assert!(worst < 1e-5, "{n} {k} {stride} {padding}: {worst}");
         }
     }
 
