@@ -1,13 +1,11 @@
 //! Features -> Cine: integrates the flow and decodes.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use ecgflow::checkpoint::{Kind, Weights};
 use ecgflow::cli::args::{count, non_negative, ComputeArgs, LogArgs, RejectArgs, StreamArgs};
-use ecgflow::cli::{self, clips::ClipOutputs, log::Log, reject::Rejects, Program};
-use ecgflow::data::Provenance;
+use ecgflow::cli::{self, clips::ClipArgs, log::Log, reject::Rejects, Program};
 use ecgflow::infer::generate::{draws, Decode, Flow};
 use ecgflow::io::hdf5::{format, FeaturesReader, LatentReader, Reader};
 use ecgflow::io::Source;
@@ -41,15 +39,8 @@ struct AmdfSample {
     /// Where in each step the velocity is taken, middle or start [default: as the weights say].
     #[arg(long, value_parser = grid)]
     grid: Option<TimeGrid>,
-    /// Also draw GIFs: a .gif file for one clip, else a folder with one for each.
-    #[arg(long, value_name = "PATH")]
-    gif: Option<PathBuf>,
-    /// Also write the latents.
-    #[arg(long, value_name = "FILE")]
-    latent: Option<PathBuf>,
-    /// Write the latents to OUTPUT instead of clips: nothing is decoded.
-    #[arg(long, conflicts_with_all = ["latent", "gif"])]
-    latent_only: bool,
+    #[command(flatten)]
+    clips: ClipArgs,
     #[command(flatten)]
     compute: ComputeArgs,
     #[command(flatten)]
@@ -78,12 +69,6 @@ impl AmdfSample {
         sampling.grid = self.grid.unwrap_or(sampling.grid);
     }
 
-    fn outputs(&self, provenance: &Provenance, count: usize) -> Result<ClipOutputs> {
-        let output = Some(self.stream.output.as_path());
-        let (clips, latents) = if self.latent_only { (None, output) } else { (output, self.latent.as_deref()) };
-        ClipOutputs::begin(clips, latents, self.gif.as_deref(), provenance, count)
-    }
-
     /// Features -> latents -> clips.
     fn sample(self, source: Source, weights: &Weights, log: &Log) -> Result<()> {
         let device = self.compute.device.open()?;
@@ -91,14 +76,13 @@ impl AmdfSample {
         let reader = FeaturesReader::open(source)?;
         let flow = Flow::open(weights, |s| self.sampling(s), self.seed, &device)?;
         flow.check(reader.size()).map_err(|e| e.in_file(&shown))?;
-        let decode = if self.latent_only { None } else { Some(Decode::open(weights, &device)?) };
+        let decode = if self.clips.latent_only { None } else { Some(Decode::open(weights, &device)?) };
         log.weights(weights, Kind::Flow);
         log.info(&format!("sampling: {:?}, seed {}", flow.sampling(), self.seed));
-        let mut provenance = cli::provenance(Self::NAME).after(&reader.provenance());
-        provenance.model = Some(weights.id());
+        let mut provenance = cli::provenance_after(Self::NAME, &reader.provenance(), weights);
         (provenance.seed, provenance.synthetic) = (Some(self.seed), true);
         let count = reader.records().saturating_mul(self.samples);
-        let mut outputs = self.outputs(&provenance, count)?;
+        let mut outputs = self.clips.begin(&self.stream.output, &provenance, count)?;
         let mut rejects = Rejects::new(&self.rejects, log);
         let bar = log.progress(count);
         for batch in cli::batches(reader, self.compute.batch, &mut rejects) {
@@ -121,9 +105,8 @@ impl AmdfSample {
         let reader = LatentReader::open(source)?;
         decode.check(reader.size()).map_err(|e| e.in_file(&shown))?;
         log.weights(weights, Kind::Vae);
-        let mut provenance = cli::provenance(Self::NAME).after(&reader.provenance());
-        provenance.model = Some(weights.id());
-        let mut outputs = self.outputs(&provenance, reader.records())?;
+        let provenance = cli::provenance_after(Self::NAME, &reader.provenance(), weights);
+        let mut outputs = self.clips.begin(&self.stream.output, &provenance, reader.records())?;
         let mut rejects = Rejects::new(&self.rejects, log);
         let bar = log.progress(reader.records());
         for batch in cli::batches(reader, self.compute.batch, &mut rejects) {

@@ -81,8 +81,7 @@ impl Program for PamaeEncode {
         let source = Source::open(&self.stream.input)?;
         let shown = source.shown().to_owned();
         let reader = EcgReader::open(source)?;
-        let mut provenance = cli::provenance(Self::NAME).after(&reader.provenance());
-        provenance.model = Some(weights.id());
+        let provenance = cli::provenance_after(Self::NAME, &reader.provenance(), &weights);
         let mut writer = FeaturesWriter::begin(&self.stream.output, &provenance)?;
         let mut rejects = Rejects::new(&self.rejects, log);
         let bar = log.progress(reader.records());

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::Args;
+
 use crate::data::cine::{Cine, Latent};
 use crate::data::Provenance;
 use crate::error::{Error, Result};
@@ -9,6 +11,34 @@ use crate::io::gif;
 use crate::io::hdf5::{CineWriter, LatentWriter};
 use crate::io::output::Output;
 use crate::io::Sink;
+
+/// Which outputs besides the clips, or instead of them.
+#[derive(Args, Debug, Clone)]
+pub struct ClipArgs {
+    /// Also draw GIFs: a .gif file for one clip, else a folder with one for each.
+    #[arg(long, value_name = "PATH")]
+    pub gif: Option<PathBuf>,
+    /// Also write the latents.
+    #[arg(long, value_name = "FILE")]
+    pub latent: Option<PathBuf>,
+    /// Write the latents to OUTPUT instead of clips: nothing is decoded.
+    #[arg(long, conflicts_with_all = ["latent", "gif"])]
+    pub latent_only: bool,
+}
+
+impl ClipArgs {
+    /// Begins the outputs for `count` clips.
+    ///
+    /// # Errors
+    /// Where an output cannot be begun, or two have the same path.
+    pub fn begin(&self, output: &Path, provenance: &Provenance, count: usize) -> Result<ClipOutputs> {
+        let (clips, latents) = match self.latent_only {
+            true => (None, Some(output)),
+            false => (Some(output), self.latent.as_deref()),
+        };
+        ClipOutputs::begin(clips, latents, self.gif.as_deref(), provenance, count)
+    }
+}
 
 /// Up to three outputs that appear together, or not at all.
 pub struct ClipOutputs {
@@ -26,11 +56,8 @@ struct Pictures {
 }
 
 impl ClipOutputs {
-    /// Begins those that have a path, for `count` clips.
-    ///
-    /// # Errors
-    /// Where an output cannot be begun, or two have the same path.
-    pub fn begin(
+    /// Begins those that have a path.
+    fn begin(
         clips: Option<&Path>,
         latents: Option<&Path>,
         pictures: Option<&Path>,

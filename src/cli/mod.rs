@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::checkpoint::Weights;
 use crate::data::Provenance;
 use crate::error::Result;
 use crate::io::output::remove_unfinished;
@@ -82,6 +83,13 @@ pub fn provenance(tool: &str) -> Provenance {
     };
     let words = std::iter::once(tool.to_owned()).chain(std::env::args_os().skip(1).map(quoted));
     Provenance::now(tool, words.collect::<Vec<_>>().join(" "))
+}
+
+/// The provenance of this run, which read `input` and used `weights`.
+pub fn provenance_after(tool: &str, input: &Provenance, weights: &Weights) -> Provenance {
+    let mut provenance = provenance(tool).after(input);
+    provenance.model = Some(weights.id());
+    provenance
 }
 
 /// Sizes the thread pools of this process; call before any work.

@@ -32,8 +32,7 @@ pub fn predict(
     let shown = source.shown().to_owned();
     let reader = CineReader::open(source)?;
     network.check(reader.size()).map_err(|e| e.in_file(&shown))?;
-    let mut provenance = super::provenance(name).after(&reader.provenance());
-    provenance.model = Some(weights.id());
+    let provenance = super::provenance_after(name, &reader.provenance(), &weights);
     let mut writer = TableWriter::begin(&stream.output, &network.columns(), &provenance, !table.no_comments)?;
     let mut rejects = Rejects::new(rejects, log);
     let bar = log.progress(reader.records());
