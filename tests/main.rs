@@ -1,0 +1,3 @@
+//! The integration tests, one crate so that the models are linked once.
+
+mod formats;
