@@ -1,1 +1,3 @@
-//! Mathematics on signals, without learned weights.
+//! Mathematics on signals, without learned weights and without files.
+
+pub mod filter;
