@@ -1,3 +1,4 @@
 //! Mathematics on signals, without learned weights and without files.
 
 pub mod filter;
+pub mod resample;
