@@ -1,4 +1,5 @@
 //! Mathematics on signals, without learned weights and without files.
 
 pub mod filter;
+pub mod lead;
 pub mod resample;
