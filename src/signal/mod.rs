@@ -3,3 +3,4 @@
 pub mod filter;
 pub mod lead;
 pub mod resample;
+pub mod window;
