@@ -2,5 +2,6 @@
 
 pub mod filter;
 pub mod lead;
+pub mod preset;
 pub mod resample;
 pub mod window;
