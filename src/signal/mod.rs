@@ -4,4 +4,5 @@ pub mod filter;
 pub mod lead;
 pub mod preset;
 pub mod resample;
+pub mod rpeak;
 pub mod window;
