@@ -2,6 +2,7 @@
 
 pub mod filter;
 pub mod lead;
+pub mod phase;
 pub mod preset;
 pub mod resample;
 pub mod rpeak;
