@@ -4,6 +4,7 @@ pub mod filter;
 pub mod lead;
 pub mod phase;
 pub mod preset;
+pub mod quality;
 pub mod resample;
 pub mod rpeak;
 pub mod window;
