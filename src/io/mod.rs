@@ -19,6 +19,7 @@ pub mod hdf5;
 pub mod npy;
 pub mod output;
 pub mod table;
+pub mod unstated;
 pub mod wfdb;
 
 /// Where input comes from: a file, or standard input kept in a temporary file so that it can be read at any place.
@@ -33,7 +34,7 @@ pub struct Source {
 const HEAD: u64 = 4096;
 
 impl Source {
-    /// `-` is standard input, anything else a path.
+    /// `-` is standard input, anything else a path; where only `path.hea` exists, that WFDB header is meant.
     ///
     /// # Errors
     /// Where the file does not exist or standard input cannot be read.
@@ -41,6 +42,10 @@ impl Source {
         if argument == Path::new("-") {
             return Source::spool(&mut io::stdin().lock(), "<stdin>");
         }
+        let mut named = argument.as_os_str().to_owned();
+        named.push(".hea");
+        let header = PathBuf::from(named);
+        let argument = if !argument.exists() && header.is_file() { &header } else { argument };
         let shown = argument.display().to_string();
         let about = std::fs::metadata(argument).map_err(Error::io("opening", argument))?;
         if about.is_dir() {

@@ -1,0 +1,109 @@
+//! What files without rate and unit (CSV, NPY) leave to the user, and what may be assumed when the user is silent.
+//!
+//! Rate: `--rate`; else 500 Hz where there are exactly 5000 samples (10 s, the only length the models take); else refused.
+//! Unit: `--units`; else mV, unless the 99th percentile of |x - median of its lead| exceeds 20: no ECG is that tall
+//! in mV, so the numbers are microvolts.
+
+use ndarray::Array2;
+
+use super::{ReadOptions, Unit};
+use crate::error::{Error, Fault, Result};
+
+/// Samples that mean 10 s at 500 Hz.
+const ASSUMED_SAMPLES: usize = 5000;
+const ASSUMED_RATE_HZ: f64 = 500.0;
+/// Taller than any ECG, mV.
+const TALL_MV: f64 = 20.0;
+
+/// The sampling rate of a record of `samples` samples.
+///
+/// # Errors
+/// Where the rate is neither given nor evident; the caller adds the file.
+pub fn rate_hz(options: &ReadOptions, samples: usize) -> Result<f64> {
+    match options.rate_hz {
+        Some(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
+        Some(rate) => Err(Error::usage(format!("--rate: expected a positive number of Hz, found {rate}"))),
+        None if samples == ASSUMED_SAMPLES => Ok(ASSUMED_RATE_HZ),
+        None => {
+            let fault = Fault::new("reading ECG", "the file does not state its sampling rate");
+            let fault = fault.expected("--rate, or 5000 samples (10 s at 500 Hz)", format!("{samples} samples"));
+            Err(fault.hint(rate_hint(samples)).into())
+        }
+    }
+}
+
+fn rate_hint(samples: usize) -> String {
+    let tenth = samples as f64 / 10.0;
+    if (50.0..=20_000.0).contains(&tenth) {
+        format!("{samples} samples are 10 s at {tenth} Hz: give --rate {tenth} if that is so")
+    } else {
+        "give --rate with the number of samples a second".to_owned()
+    }
+}
+
+/// Brings samples to mV, in place.
+///
+/// # Errors
+/// Where the unit is not given and the numbers cannot be mV; the caller adds the file.
+pub fn to_mv(options: &ReadOptions, samples: &mut Array2<f64>) -> Result<()> {
+    if let Some(unit) = options.unit {
+        if unit != Unit::Millivolt {
+            samples.mapv_inplace(|v| v * unit.to_mv());
+        }
+        return Ok(());
+    }
+    let tall = percentile_99(samples);
+    if tall > TALL_MV {
+        let fault = Fault::new("reading ECG", "the file does not state its unit, and these are no millivolts");
+        let fault = fault.expected(format!("at most {TALL_MV} mV in 99 of 100 samples"), format!("{tall:.1}"));
+        return Err(fault.hint("if these are microvolts, give --units uV").into());
+    }
+    Ok(())
+}
+
+/// 99th percentile of the distance from the median of each lead; 0 where nothing is known.
+fn percentile_99(samples: &Array2<f64>) -> f64 {
+    let mut all = Vec::with_capacity(samples.len());
+    for row in samples.rows() {
+        let mut known: Vec<f64> = row.iter().copied().filter(|v| !v.is_nan()).collect();
+        let middle = known.len() / 2;
+        if middle < known.len() {
+            let median = *known.select_nth_unstable_by(middle, f64::total_cmp).1;
+            all.extend(known.iter().map(|v| (v - median).abs()));
+        }
+    }
+    let place = all.len() * 99 / 100;
+    if place < all.len() {
+        *all.select_nth_unstable_by(place, f64::total_cmp).1
+    } else {
+        0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::arr2;
+
+    #[test]
+    fn assumes_500_hz_for_5000_samples_only() {
+        let silent = ReadOptions::default();
+        assert_eq!(rate_hz(&silent, 5000).unwrap(), 500.0);
+        assert_eq!(rate_hz(&ReadOptions { rate_hz: Some(250.0), ..silent.clone() }, 5000).unwrap(), 250.0);
+        let error = rate_hz(&silent, 2500).unwrap_err();
+        assert!(error.to_string().contains("found 2500 samples"), "{error}");
+        assert_eq!(error.hint(), Some("2500 samples are 10 s at 250 Hz: give --rate 250 if that is so"));
+        assert!(rate_hz(&ReadOptions { rate_hz: Some(-1.0), ..silent }, 5000).is_err());
+    }
+
+    #[test]
+    fn refuses_microvolts_that_nobody_announced() {
+        let mut samples = arr2(&[[-300.0, 0.0, 900.0, f64::NAN]]);
+        let error = to_mv(&ReadOptions::default(), &mut samples).unwrap_err();
+        assert_eq!(error.hint(), Some("if these are microvolts, give --units uV"));
+        to_mv(&ReadOptions { unit: Some(Unit::Microvolt), ..ReadOptions::default() }, &mut samples).unwrap();
+        assert!((samples[[0, 2]] - 0.9).abs() < 1e-15);
+        let mut offset = arr2(&[[300.0, 300.5, 301.0]]);
+        assert!(to_mv(&ReadOptions::default(), &mut offset).is_ok());
+    }
+}
