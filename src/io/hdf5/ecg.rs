@@ -1,5 +1,6 @@
 //! ECGs as HDF5: `/ecg`, `/r_peak`, `/heart_rate`, `/quality/...`.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use hdf5::Dataset;
@@ -9,7 +10,7 @@ use super::{format, reader::shape, Reader, Writer};
 use crate::data::ecg::{Ecg, Lead, Quality, LEADS};
 use crate::data::recording::Recording;
 use crate::data::Provenance;
-use crate::error::Result;
+use crate::error::{Fault, Result};
 use crate::io::{ReadOptions, Recordings, Sink, Source, Unit};
 
 /// Reads `/ecg` of any rate and length as recordings, for `ecg-prep`; attributes `fs` and `lead` are obeyed.
@@ -120,25 +121,40 @@ impl Iterator for EcgReader {
 }
 
 /// Prepared ECGs into a file.
-pub struct EcgWriter(Writer);
+pub struct EcgWriter {
+    writer: Writer,
+    seen: HashSet<String>,
+}
 
 impl EcgWriter {
-    /// Begins the file; `preset` is written beside the samples.
+    /// Begins the file; the preset's name and its steps are written beside the samples.
     ///
     /// # Errors
     /// Where the output cannot be begun.
-    pub fn begin(path: &Path, provenance: &Provenance, rate_hz: f64, preset: &str) -> Result<EcgWriter> {
+    pub fn begin(
+        path: &Path,
+        provenance: &Provenance,
+        rate_hz: f64,
+        preset: &str,
+        steps: &[String],
+    ) -> Result<EcgWriter> {
         let writer = Writer::begin(path, format::ECG, provenance)?;
         writer.number_attribute("fs", rate_hz)?;
         writer.text_attribute("lead", &Lead::ALL.map(Lead::name).join(","))?;
         writer.text_attribute("preset", preset)?;
-        Ok(EcgWriter(writer))
+        writer.text_attribute("steps", &steps.join("\n"))?;
+        Ok(EcgWriter { writer, seen: HashSet::new() })
     }
 }
 
 impl Sink<Ecg> for EcgWriter {
     fn put(&mut self, ecg: &Ecg) -> Result<()> {
-        let EcgWriter(writer) = self;
+        if !self.seen.insert(ecg.id.clone()) {
+            let fault = Fault::new("writing ECG", "").record(&ecg.id).field("/id");
+            let hint = "records are named after their files: rename one, or prepare them into two outputs";
+            return Err(fault.expected("unique names", "the same name again").hint(hint).into());
+        }
+        let writer = &mut self.writer;
         writer.array("ecg", ecg.samples_mv.view())?;
         writer.text("id", &ecg.id);
         writer.ragged("r_peak", &ecg.r_peak);
@@ -151,6 +167,6 @@ impl Sink<Ecg> for EcgWriter {
     }
 
     fn finish(self) -> Result<()> {
-        self.0.finish()
+        self.writer.finish()
     }
 }

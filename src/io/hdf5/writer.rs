@@ -10,7 +10,7 @@ use ndarray::{Array1, ArrayView, ArrayViewD, Axis, Dimension};
 
 use super::FORMAT_VERSION;
 use crate::data::Provenance;
-use crate::error::{Error, Result};
+use crate::error::{Error, Fault, Result};
 use crate::io::output::Output;
 
 /// Level of the deflate filter; see the module doc.
@@ -177,8 +177,11 @@ impl Writer {
     /// Completes the file and puts it in its place.
     ///
     /// # Errors
-    /// Where writing fails.
+    /// Where no record was written, or writing fails.
     pub fn finish(mut self) -> Result<()> {
+        if self.records == 0 {
+            return Err(Fault::new("writing", "no record could be used").file(self.output.shown()).into());
+        }
         self.flush()?;
         self.arrays.clear();
         self.columns.clear();
