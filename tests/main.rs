@@ -3,5 +3,8 @@
 
 mod floors;
 mod formats;
+mod malformed;
 mod models;
+mod pipeline;
+mod program;
 mod support;

@@ -1,0 +1,401 @@
+//! Malformed inputs: each gives one clear error and its exit code, and leaves no file.
+
+use std::fs;
+use std::path::Path;
+
+use hdf5::types::VarLenUnicode;
+use ndarray::{Array2, Array3, Array4};
+
+use crate::program::{example, feed, names, run, succeed, text, tiny_weights};
+
+/// Runs `words` in a folder that `make` fills; expects the exit code, the words of the error, and no further file.
+fn refuses(words: &str, code: i32, says: &[&str], make: impl FnOnce(&Path)) {
+    let folder = tempfile::tempdir().unwrap();
+    make(folder.path());
+    let before = names(folder.path());
+    let words = words.replace("WEIGHTS", &tiny_weights().display().to_string());
+    let output = run(&words, folder.path());
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{words}\n{stderr}");
+    assert!(output.stdout.is_empty(), "{words} wrote to standard output");
+    assert_eq!(names(folder.path()), before, "{words} left files behind");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    for part in says {
+        assert!(stderr.contains(part), "{words}: the error lacks {part:?}:\n{stderr}");
+    }
+}
+
+// ---- ECG files --------------------------------------------------------------------------------------------
+
+fn copy_example(folder: &Path) {
+    for end in ["hea", "dat"] {
+        fs::copy(example().with_extension(end), folder.join("example").with_extension(end)).unwrap();
+    }
+}
+
+fn change(path: &Path, from: &str, to: &str) {
+    let before = fs::read_to_string(path).unwrap();
+    assert!(before.contains(from), "{before}");
+    fs::write(path, before.replace(from, to)).unwrap();
+}
+
+#[test]
+fn a_truncated_signal_file_is_refused() {
+    let says = ["ecg-prep: error:", "example.dat", "expected 120000 bytes", "found 60000"];
+    refuses("ecg-prep example.hea -o out.h5", 1, &says, |f| {
+        copy_example(f);
+        let dat = fs::read(f.join("example.dat")).unwrap();
+        fs::write(f.join("example.dat"), &dat[..60000]).unwrap();
+    });
+}
+
+#[test]
+fn a_header_that_claims_a_trillion_samples_is_refused() {
+    let says = ["example.dat", "expected 24000000000000 bytes", "found 120000"];
+    refuses("ecg-prep example.hea -o out.h5", 1, &says, |f| {
+        copy_example(f);
+        change(&f.join("example.hea"), "500 5000", "500 1000000000000");
+    });
+}
+
+#[test]
+fn a_changed_sample_breaks_the_checksum() {
+    refuses("ecg-prep example.hea -o out.h5", 1, &["checksum", "expected", "found", "field I"], |f| {
+        copy_example(f);
+        let mut dat = fs::read(f.join("example.dat")).unwrap();
+        dat[0] ^= 1;
+        fs::write(f.join("example.dat"), dat).unwrap();
+    });
+}
+
+#[test]
+fn a_multi_segment_record_is_refused() {
+    refuses("ecg-prep a.hea -o out.h5", 1, &["a.hea", "segment"], |f| {
+        fs::write(f.join("a.hea"), "a/2 12 500 5000\na1 2500\na2 2500\n").unwrap();
+    });
+}
+
+#[test]
+fn a_signal_format_we_do_not_read_is_named() {
+    refuses("ecg-prep example.hea -o out.h5", 1, &["310", "expected", "16"], |f| {
+        copy_example(f);
+        change(&f.join("example.hea"), "example.dat 16 ", "example.dat 310 ");
+    });
+}
+
+#[test]
+fn an_empty_file_is_refused() {
+    refuses("ecg-prep a.csv -o out.h5", 1, &["a.csv", "empty"], |f| fs::write(f.join("a.csv"), "").unwrap());
+}
+
+#[test]
+fn a_missing_file_is_refused() {
+    refuses("ecg-prep nothing.hea -o out.h5", 1, &["nothing.hea"], |_| ());
+}
+
+#[test]
+fn bytes_of_no_known_format_are_refused() {
+    let says = ["a.bin", "unknown format", "expected HDF5"];
+    refuses("ecg-prep a.bin -o out.h5", 1, &says, |f| fs::write(f.join("a.bin"), [7u8, 0, 255, 3].repeat(99)).unwrap());
+}
+
+/// A wide CSV of `rows` samples; `cell` may change one.
+fn table(header: &str, rows: usize, cell: impl Fn(usize, usize) -> Option<String>) -> String {
+    let mut out = format!("{header}\n");
+    for row in 0..rows {
+        let value = |c: usize| cell(row, c).unwrap_or_else(|| format!("{:.3}", ((row + c) % 100) as f64 / 100.0));
+        out.push_str(&(0..header.split(',').count()).map(value).collect::<Vec<_>>().join(","));
+        out.push('\n');
+    }
+    out
+}
+
+const LEADS: &str = "I,II,III,aVR,aVL,aVF,V1,V2,V3,V4,V5,V6";
+
+fn csv(folder: &Path, content: String) {
+    fs::write(folder.join("a.csv"), content).unwrap();
+}
+
+#[test]
+fn text_where_a_number_belongs_is_refused() {
+    let says = ["a.csv", "line 12", "V1", "expected a number", "\"high\""];
+    let cell = |r, c| (r == 10 && c == 6).then(|| "high".to_owned());
+    refuses("ecg-prep a.csv -o out.h5", 1, &says, |f| csv(f, table(LEADS, 5000, cell)));
+}
+
+#[test]
+fn a_missing_sample_is_refused() {
+    let says = ["a.csv", "record a", "lead V3, sample 40", "finite"];
+    let cell = |r, c| (r == 40 && c == 8).then(|| "NaN".to_owned());
+    refuses("ecg-prep a.csv -o out.h5", 1, &says, |f| csv(f, table(LEADS, 5000, cell)));
+}
+
+#[test]
+fn an_unknown_lead_is_named() {
+    let says = ["a.csv", "V6", "W6"];
+    refuses("ecg-prep a.csv -o out.h5", 1, &says, |f| csv(f, table(&LEADS.replace("V6", "W6"), 5000, |_, _| None)));
+}
+
+#[test]
+fn a_rate_that_nobody_states_is_asked_for() {
+    let says = ["a.csv", "--rate", "2500 samples", "hint:"];
+    refuses("ecg-prep a.csv -o out.h5", 1, &says, |f| csv(f, table(LEADS, 2500, |_, _| None)));
+}
+
+#[test]
+fn a_short_recording_is_refused_without_pad() {
+    let says = ["record a", "expected", "10 s", "--pad"];
+    refuses("ecg-prep a.csv --rate 500 -o out.h5", 1, &says, |f| csv(f, table(LEADS, 2500, |_, _| None)));
+}
+
+#[test]
+fn microvolts_taken_for_millivolts_are_refused() {
+    let cell = |r: usize, c: usize| Some(format!("{}", (r + c) % 100 * 30));
+    refuses("ecg-prep a.csv -o out.h5", 1, &["--units uV"], |f| csv(f, table(LEADS, 5000, cell)));
+}
+
+/// An NPY header of little-endian f32 that claims `shape`, with `bytes` bytes of data behind it.
+fn npy(folder: &Path, shape: &str, bytes: usize) {
+    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}), }}");
+    header.push_str(&" ".repeat(63 - (header.len() + 10) % 64));
+    header.push('\n');
+    let mut file = b"\x93NUMPY\x01\x00".to_vec();
+    file.extend((header.len() as u16).to_le_bytes());
+    file.extend(header.bytes());
+    file.extend(vec![0; bytes]);
+    fs::write(folder.join("a.npy"), file).unwrap();
+}
+
+#[test]
+fn an_array_of_another_shape_is_refused() {
+    refuses("ecg-prep a.npy -o out.h5", 1, &["a.npy", "expected", "3"], |f| npy(f, "3, 5000", 60000));
+}
+
+#[test]
+fn an_array_that_claims_more_than_the_file_holds_is_refused() {
+    let says = ["a.npy", "expected", "found"];
+    refuses("ecg-prep a.npy -o out.h5", 1, &says, |f| npy(f, "1000000000, 12, 5000", 240000));
+}
+
+#[test]
+fn two_records_of_one_name_are_refused() {
+    let says = ["record example", "unique", "hint:"];
+    refuses("ecg-prep example.hea example.hea -o out.h5", 1, &says, copy_example);
+}
+
+// ---- HDF5 between the stages ------------------------------------------------------------------------------
+
+fn unicode(text: &str) -> VarLenUnicode {
+    text.parse().unwrap()
+}
+
+fn ids(file: &hdf5::File, ids: &[&str]) {
+    let ids: Vec<VarLenUnicode> = ids.iter().map(|t| unicode(t)).collect();
+    file.new_dataset_builder().with_data(&ids).create("id").unwrap();
+}
+
+fn ecg_file(folder: &Path, samples: usize, rate_hz: f64, names: &[&str], change: impl Fn(&mut Array3<f32>)) {
+    let file = hdf5::File::create(folder.join("ecg.h5")).unwrap();
+    let mut ecg = Array3::from_shape_fn((names.len(), 12, samples), |(_, l, s)| ((l + s) % 50) as f32 / 50.0);
+    change(&mut ecg);
+    file.new_dataset_builder().with_data(&ecg).create("ecg").unwrap();
+    file.new_attr::<f64>().create("fs").unwrap().write_scalar(&rate_hz).unwrap();
+    ids(&file, names);
+}
+
+const ENCODE: &str = "pamae-encode ecg.h5 -o out.h5 --weights WEIGHTS";
+
+#[test]
+fn a_text_file_is_no_hdf5_file() {
+    let says = ["ecg.h5", "expected an HDF5 file", "ecg-prep"];
+    refuses(ENCODE, 1, &says, |f| fs::write(f.join("ecg.h5"), "I,II\n1,2\n").unwrap());
+}
+
+#[test]
+fn a_truncated_hdf5_file_is_refused() {
+    refuses(ENCODE, 1, &["ecg.h5"], |f| {
+        ecg_file(f, 5000, 500.0, &["a"], |_| ());
+        let whole = fs::read(f.join("ecg.h5")).unwrap();
+        fs::write(f.join("ecg.h5"), &whole[..whole.len() / 2]).unwrap();
+    });
+}
+
+#[test]
+fn another_rate_is_refused() {
+    let says = ["ecg.h5, record a", "field fs", "expected 500 Hz", "found 250 Hz", "ecg-prep"];
+    refuses(ENCODE, 1, &says, |f| ecg_file(f, 5000, 250.0, &["a"], |_| ()));
+}
+
+#[test]
+fn another_length_is_refused() {
+    let says = ["record a", "expected 12 leads x 5000 samples", "found 12 x 4000"];
+    refuses(ENCODE, 1, &says, |f| ecg_file(f, 4000, 500.0, &["a"], |_| ()));
+}
+
+#[test]
+fn a_sample_that_is_not_finite_is_refused() {
+    let says = ["record b", "lead aVR, sample 7", "expected a finite value", "NaN"];
+    refuses(ENCODE, 1, &says, |f| ecg_file(f, 5000, 500.0, &["a", "b"], |e| e[[1, 3, 7]] = f32::NAN));
+}
+
+#[test]
+fn a_name_that_comes_twice_is_refused() {
+    let says = ["/id", "expected unique names", "\"a\" again"];
+    refuses(ENCODE, 1, &says, |f| ecg_file(f, 5000, 500.0, &["a", "a"], |_| ()));
+}
+
+#[test]
+fn a_missing_dataset_is_named() {
+    refuses(ENCODE, 1, &["field /ecg", "expected a dataset", "found none"], |f| {
+        ids(&hdf5::File::create(f.join("ecg.h5")).unwrap(), &["a"]);
+    });
+}
+
+#[test]
+fn strings_where_numbers_belong_are_refused() {
+    refuses(ENCODE, 1, &["field /ecg", "expected numbers"], |f| {
+        let file = hdf5::File::create(f.join("ecg.h5")).unwrap();
+        let words = Array3::from_shape_fn((1, 12, 5), |_| unicode("x"));
+        file.new_dataset_builder().with_data(&words).create("ecg").unwrap();
+        ids(&file, &["a"]);
+    });
+}
+
+#[test]
+fn a_trillion_records_that_are_not_there_are_refused() {
+    refuses(ENCODE, 1, &["/id", "expected data for 1000000000000 records", "hint:"], |f| {
+        let file = hdf5::File::create(f.join("ecg.h5")).unwrap();
+        let many = 1_000_000_000_000usize;
+        file.new_dataset::<f32>().shape((many, 12, 5000)).chunk((1, 12, 5000)).create("ecg").unwrap();
+        file.new_dataset::<VarLenUnicode>().shape(many).chunk(64).create("id").unwrap();
+    });
+}
+
+#[test]
+fn features_are_no_ecg() {
+    let says = ["field format", "expected ecgflow.ecg", "found ecgflow.features", "ecg-prep"];
+    refuses(ENCODE, 1, &says, |f| {
+        ecg_file(f, 5000, 500.0, &["a"], |_| ());
+        let file = hdf5::File::open_rw(f.join("ecg.h5")).unwrap();
+        file.new_attr::<VarLenUnicode>().create("format").unwrap().write_scalar(&unicode("ecgflow.features")).unwrap();
+    });
+}
+
+fn features_file(folder: &Path, frames: usize, width: usize, value: f32) {
+    let file = hdf5::File::create(folder.join("f.h5")).unwrap();
+    let feature = Array3::from_elem((1, frames, width), value);
+    file.new_dataset_builder().with_data(&feature).create("feature").unwrap();
+    ids(&file, &["a"]);
+}
+
+#[test]
+fn features_of_another_size_are_refused() {
+    let says = ["f.h5", "expected 8 frames x 48 features", "found 50 x 768", "hint:"];
+    let words = "amdf-sample f.h5 -o out.h5 --gif out.gif --latent l.h5 --weights WEIGHTS";
+    refuses(words, 1, &says, |f| features_file(f, 50, 768, 0.0));
+}
+
+#[test]
+fn infinite_features_are_refused() {
+    let words = "amdf-sample f.h5 -o out.h5 --gif clips --latent l.h5 --weights WEIGHTS";
+    refuses(words, 1, &["record a", "/feature", "expected finite numbers", "inf"], |f| {
+        features_file(f, 8, 48, f32::INFINITY)
+    });
+}
+
+fn cine_file(folder: &Path, side: usize, value: f32) {
+    let file = hdf5::File::create(folder.join("c.h5")).unwrap();
+    let cine = Array4::from_elem((1, 8, side, side), value);
+    file.new_dataset_builder().with_data(&cine).create("cine").unwrap();
+    ids(&file, &["a"]);
+}
+
+#[test]
+fn clips_of_another_size_are_refused() {
+    let says = ["c.h5", "expected 8 frames x 32 x 32", "found 8 x 96 x 96"];
+    refuses("cmr-phenotype c.h5 -o out.csv --weights WEIGHTS", 1, &says, |f| cine_file(f, 96, 0.5));
+}
+
+#[test]
+fn clips_beyond_one_are_refused() {
+    let says = ["record a", "/cine", "expected values from 0 to 1", "found 255"];
+    refuses("cmr-classify c.h5 -o out.csv --weights WEIGHTS", 1, &says, |f| cine_file(f, 32, 255.0));
+}
+
+#[test]
+fn a_flat_array_is_no_clip() {
+    refuses("cmr-phenotype c.h5 -o out.csv --weights WEIGHTS", 1, &["/cine", "expected 1 records and 3 more"], |f| {
+        let file = hdf5::File::create(f.join("c.h5")).unwrap();
+        file.new_dataset_builder().with_data(&Array2::<f32>::zeros((1, 9))).create("cine").unwrap();
+        ids(&file, &["a"]);
+    });
+}
+
+// ---- weights ----------------------------------------------------------------------------------------------
+
+#[test]
+fn weights_that_are_none_are_refused() {
+    let words = "pamae-encode ecg.h5 -o out.h5 --weights w.safetensors";
+    refuses(words, 1, &["w.safetensors", "hint:"], |f| {
+        ecg_file(f, 5000, 500.0, &["a"], |_| ());
+        fs::write(f.join("w.safetensors"), "not weights").unwrap();
+    });
+}
+
+#[test]
+fn weights_without_the_model_are_refused() {
+    let words = "pamae-encode ecg.h5 -o out.h5 --weights w.safetensors";
+    refuses(words, 1, &["w.safetensors", "pamae"], |f| {
+        ecg_file(f, 5000, 500.0, &["a"], |_| ());
+        succeed("ecgflow init tiny --only phenotype -o w.safetensors", f);
+    });
+}
+
+#[test]
+fn a_truncated_checkpoint_is_refused() {
+    let Some(parity) = crate::program::shared("parity/tiny/pamae_checkpoint.pth") else { return };
+    refuses("ecgflow import p.pth -o w.safetensors", 1, &["p.pth"], |f| {
+        let whole = fs::read(&parity).unwrap();
+        fs::write(f.join("p.pth"), &whole[..whole.len() / 2]).unwrap();
+    });
+}
+
+#[test]
+fn a_flow_without_its_template_is_refused() {
+    let Some(parity) = crate::program::shared("parity/tiny/flow_checkpoint.pth") else { return };
+    refuses("ecgflow import flow.pth -o w.safetensors", 1, &["template", "hint:"], |f| {
+        fs::copy(&parity, f.join("flow.pth")).map(drop).unwrap();
+    });
+}
+
+// ---- command lines ----------------------------------------------------------------------------------------
+
+#[test]
+fn command_lines_that_cannot_be_obeyed_end_with_two() {
+    refuses("ecg-prep --preset lovely x.hea", 2, &["lovely", "raw or clean"], |_| ());
+    refuses("ecg-prep --no-such-option", 2, &["--no-such-option"], |_| ());
+    refuses("pamae-encode ecg.h5", 2, &["--weights"], |_| ());
+    refuses("amdf-sample f.h5 --steps 0 --weights WEIGHTS", 2, &["--steps"], |_| ());
+    refuses("amdf-sample f.h5 --alpha -1 --weights WEIGHTS", 2, &["--alpha"], |_| ());
+    refuses("amdf-sample f.h5 -o x.h5 --latent x.h5 --weights WEIGHTS", 2, &["x.h5"], |f| features_file(f, 8, 48, 0.0));
+    refuses("ecgflow init huge -o w", 2, &["huge", "published, paper, compact or tiny"], |_| ());
+    refuses("ecgflow", 2, &["Usage"], |_| ());
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn asking_for_a_gpu_that_this_build_cannot_use_is_an_error() {
+    let says = ["cuda", "hint:"];
+    refuses("pamae-encode ecg.h5 -o out.h5 --device cuda --weights WEIGHTS", 2, &says, |_| ());
+}
+
+#[test]
+fn an_empty_pipe_points_at_the_stage_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = format!("amdf-sample --weights {}", tiny_weights().display());
+    let output = feed(&words, folder.path(), b"");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("<stdin>: the input is empty") && stderr.contains("hint: in a pipe"), "{stderr}");
+}

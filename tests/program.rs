@@ -1,0 +1,100 @@
+//! Running the programs: arguments, standard input, exit codes, pipes.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+
+/// The folder with the programs under test.
+pub fn bin() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_ecg-prep")).parent().unwrap()
+}
+
+/// The package.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A program, to be given arguments and run in `folder`.
+pub fn program(name: &str, folder: &Path) -> Command {
+    let mut command = Command::new(bin().join(name));
+    command.current_dir(folder).stdin(Stdio::null());
+    command
+}
+
+/// Runs `words`, program first, in `folder`.
+pub fn run(words: &str, folder: &Path) -> Output {
+    let mut words = words.split_whitespace();
+    program(words.next().unwrap(), folder).args(words).output().unwrap()
+}
+
+/// Runs `words` in `folder` and insists on success; returns what it wrote to standard output.
+pub fn succeed(words: &str, folder: &Path) -> Vec<u8> {
+    let output = run(words, folder);
+    assert!(output.status.success(), "{words}\n{}", text(&output.stderr));
+    output.stdout
+}
+
+/// Runs `words` with `input` on standard input.
+pub fn feed(words: &str, folder: &Path, input: &[u8]) -> Output {
+    let mut split = words.split_whitespace();
+    let mut command = program(split.next().unwrap(), folder);
+    command.args(split).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output
+}
+
+/// A line of bash in `folder`, the programs on its PATH, failing where any part of a pipe fails.
+pub fn shell(line: &str, folder: &Path) -> Output {
+    let path = format!("{}:{}", bin().display(), std::env::var("PATH").unwrap_or_default());
+    let mut command = Command::new("bash");
+    command.args(["-euo", "pipefail", "-c", line]).env("PATH", path).current_dir(folder).stdin(Stdio::null());
+    command.output().unwrap()
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Fresh weights of all models at the tiny size, made once.
+pub fn tiny_weights() -> &'static Path {
+    static WEIGHTS: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = WEIGHTS.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        succeed("ecgflow init tiny --seed 7 -o w.safetensors", folder.path());
+        let path = folder.path().join("w.safetensors");
+        (folder, path)
+    });
+    path
+}
+
+/// The WFDB record of testdata/.
+pub fn example() -> PathBuf {
+    root().join("testdata/ecg/example.hea")
+}
+
+/// The names in a folder, sorted; hidden ones too.
+pub fn names(folder: &Path) -> Vec<String> {
+    let entry = |e: std::io::Result<std::fs::DirEntry>| e.unwrap().file_name().to_string_lossy().into_owned();
+    let mut names: Vec<String> = std::fs::read_dir(folder).unwrap().map(entry).collect();
+    names.sort();
+    names
+}
+
+/// A file or folder of the shared test data. None, said loudly, where it is not there.
+pub fn shared(name: &str) -> Option<PathBuf> {
+    let path = root().join("../shared").join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    let test = std::thread::current().name().unwrap_or("?").to_string();
+    eprintln!("SKIPPED {test}: no {}", path.display());
+    None
+}
