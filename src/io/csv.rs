@@ -181,7 +181,10 @@ impl Times {
             0 => self.first = time,
             1 => self.step = time - self.first,
             // Rounded times: half a step either way still counts the samples.
-            _ => self.uneven |= !((time - self.last - self.step).abs() <= 0.5 * self.step.abs()),
+            _ => {
+                let off = (time - self.last - self.step).abs();
+                self.uneven |= off.is_nan() || off > 0.5 * self.step.abs();
+            }
         }
         self.last = time;
         self.count += 1;

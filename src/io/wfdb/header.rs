@@ -151,7 +151,7 @@ fn format_field(line: usize, word: &str) -> Result<(Format, u64, u64, u64)> {
     let (word_, offset) = word.split_once('+').unwrap_or((word, "0"));
     let (word_, skew) = word_.split_once(':').unwrap_or((word_, "0"));
     let (code, per_frame) = word_.split_once('x').unwrap_or((word_, "1"));
-    let number = |text: &str| text.parse::<u64>().map_err(|_| malformed());
+    let number = |text: &str| -> Result<u64> { text.parse().map_err(|_| malformed().into()) };
     let (code, per_frame, skew, offset) = (number(code)?, number(per_frame)?, number(skew)?, number(offset)?);
     if per_frame == 0 {
         return Err(malformed().into());
