@@ -61,8 +61,13 @@ pub(super) fn looks_like_header(head: &[u8]) -> bool {
     let second = |line: &str| line.split_whitespace().nth(1).map(str::to_owned);
     let (Some((_, record)), Some((_, signal))) = (lines.next(), lines.next()) else { return false };
     let counts_signals = second(record).is_some_and(|n| n.parse::<u32>().is_ok());
+    let is_table = signal.split_whitespace().next().is_none_or(|file| file.parse::<f64>().is_ok());
     let number = |field: String| field.split(['x', ':', '+']).next().is_some_and(|n| n.parse::<u32>().is_ok());
-    !head.contains(&0) && !record.contains([',', ';']) && counts_signals && second(signal).is_some_and(number)
+    !head.contains(&0)
+        && !is_table
+        && !record.contains([',', ';'])
+        && counts_signals
+        && second(signal).is_some_and(number)
 }
 
 fn fault(line: usize, cause: impl Into<String>) -> Fault {
@@ -225,5 +230,6 @@ mod tests {
         assert!(looks_like_header(b"# c\n100 2 360 650000\n100.dat 212 200 11\n"));
         assert!(!looks_like_header(b"I,II\n0.1,0.2\n"));
         assert!(!looks_like_header(b"I\tII\n1\t2\n"));
+        assert!(!looks_like_header(b"1\t2\n3\t4\n"));
     }
 }
