@@ -1,4 +1,5 @@
 //! The integration tests, one crate so that candle is linked once.
+// Clippy knows tests by their attribute only; the functions they share are tests too.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::print_stdout)]
 
 mod floors;
@@ -7,4 +8,5 @@ mod malformed;
 mod models;
 mod pipeline;
 mod program;
+mod signal;
 mod support;

@@ -224,6 +224,8 @@ fn real_recordings_are_prepared_whatever_their_layout() {
             let ecg = read(&format!("{name}.hea"), &PrepareOptions { detector, ..PrepareOptions::default() });
             let (rate, beats, law) = (ecg.heart_rate, ecg.r_peak.len(), ecg.quality.einthoven_mv);
             eprintln!("{name}, {}: {rate:.1}/min, {beats} beats, I + III - II {law:.4} mV", detector.name());
+            let reasons = ecgflow::signal::quality::reasons(&ecg); // the published rule counts T waves of some records
+            assert!(reasons.is_empty() || detector == Detector::Published, "{name}: {reasons:?}");
             assert!((30.0..200.0).contains(&rate) || detector == Detector::Published, "{name}: {:?}", ecg.r_peak);
         }
     }

@@ -6,7 +6,8 @@
 //! 0.000,0.12,0.34,...
 //! ```
 //!
-//! Without a header row `--leads` names the columns (where both are there, `--leads` wins). Empty cells, `NaN` and `NA`
+//! Without a header row, or with one that only counts the columns (0, 1, 2, ...), `--leads` names them (where both are
+//! there, `--leads` wins). Empty cells, `NaN` and `NA`
 //! are NaN. Times in seconds give the rate where `--rate` does not; else see [`unstated`](super::unstated), which also
 //! decides the unit. The table is read row by row; memory grows with the file, never with what it claims.
 
@@ -110,7 +111,8 @@ impl Table {
     fn begin(first: &StringRecord, options: &ReadOptions) -> Result<Table> {
         let plain = |cell: &str| cell.trim().trim_start_matches('\u{feff}').trim().to_owned();
         let cells: Vec<String> = first.iter().map(plain).collect();
-        let header = !cells.iter().all(|cell| number(cell).is_some());
+        let counted = counts_columns(&cells);
+        let header = counted || !cells.iter().all(|cell| number(cell).is_some());
         let index = cells.first().filter(|name| header && INDEX_NAMES.contains(&squeeze(name).as_str())).cloned();
         let named: Vec<String> = cells.iter().skip(usize::from(index.is_some())).cloned().collect();
         let leads = match &options.leads {
@@ -119,9 +121,9 @@ impl Table {
                 let fault = Fault::new(DOING, "--leads does not fit the table");
                 return Err(fault.expected(format!("{} columns", leads.len()), named.len()).into());
             }
-            None if header => named,
+            None if header && !counted => named,
             None => {
-                let fault = Fault::new(DOING, "the table has no header").field("line 1");
+                let fault = Fault::new(DOING, "the table does not name its leads").field("line 1");
                 let fault = fault.expected("lead names", cells.join(" ").chars().take(60).collect::<String>());
                 return Err(fault.hint("name the columns with --leads I,II,V1,...").into());
             }
@@ -181,7 +183,10 @@ impl Times {
             0 => self.first = time,
             1 => self.step = time - self.first,
             // Rounded times: half a step either way still counts the samples.
-            _ => self.uneven |= !((time - self.last - self.step).abs() <= 0.5 * self.step.abs()),
+            _ => {
+                let off = (time - self.last - self.step).abs();
+                self.uneven |= off.is_nan() || off > 0.5 * self.step.abs();
+            }
         }
         self.last = time;
         self.count += 1;
@@ -194,6 +199,13 @@ impl Times {
         let rate = if (rate - rate.round()).abs() < 1e-3 * rate { rate.round() } else { rate };
         (!self.uneven && (50.0..=20_000.0).contains(&rate)).then_some(rate)
     }
+}
+
+/// Whether a row says 0, 1, 2, ... after at most one empty cell: what pandas writes for columns without names.
+fn counts_columns(cells: &[String]) -> bool {
+    let skip = usize::from(cells.first().is_some_and(String::is_empty));
+    let mut named = cells.iter().skip(skip).enumerate();
+    cells.len() > skip + 1 && named.all(|(i, cell)| *cell == i.to_string())
 }
 
 /// Lower case without blanks and dots.
@@ -264,6 +276,9 @@ mod tests {
         let record = read_with("1000,2000\n3000,4000\n", &options).unwrap();
         assert_eq!(record.samples_mv.row(1).to_vec(), [2.0, 4.0]);
         assert_eq!(read_with("a,b\n1,2\n", &options).unwrap().leads, ["I", "II"]);
+        assert_eq!(read_with("1000\t2000\n3000\t4000\n", &options).unwrap().samples_mv.ncols(), 2);
+        assert_eq!(read_with(",0,1\n0,3000,4000\n", &options).unwrap().samples_mv.column(0).to_vec(), [3.0, 4.0]);
+        assert!(read_with("0,1\n3000,4000\n", &ReadOptions { leads: None, ..options.clone() }).is_err());
         assert!(read_with("a,b,c\n1,2,3\n", &options).is_err());
         let error = read("0.1,0.2\n0.1,0.2\n").unwrap_err();
         assert!(error.hint().is_some_and(|h| h.contains("--leads")), "{error}");

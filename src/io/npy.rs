@@ -60,10 +60,10 @@ struct Header {
 impl Header {
     fn parse(text: &str) -> Result<Header> {
         let malformed = |key: &str| Fault::new(DOING, "malformed header").field(key).expected(key, shorten(text));
-        let after = |key: &str| {
+        let after = |key: &str| -> Result<&str> {
             let at = text.find(&format!("'{key}'")).map(|at| at + key.len() + 2);
             let rest = at.and_then(|at| text.get(at..)).and_then(|r| r.trim_start().strip_prefix(':'));
-            rest.map(str::trim_start).ok_or_else(|| malformed(key))
+            rest.map(str::trim_start).ok_or_else(|| malformed(key).into())
         };
         let descr = after("descr")?.strip_prefix('\'').and_then(|r| r.split_once('\''));
         let number = descr.map_or_else(|| Err(malformed("descr").into()), |(d, _)| Type::parse(d))?;

@@ -17,6 +17,12 @@ const TALL_MV: f64 = 20.0;
 
 /// The sampling rate of a record of `samples` samples.
 ///
+/// ```
+/// use ecgflow::io::{unstated::rate_hz, ReadOptions};
+/// assert_eq!(rate_hz(&ReadOptions::default(), 5000).unwrap(), 500.0);
+/// assert!(rate_hz(&ReadOptions::default(), 4096).is_err());
+/// ```
+///
 /// # Errors
 /// Where the rate is neither given nor evident; the caller adds the file.
 pub fn rate_hz(options: &ReadOptions, samples: usize) -> Result<f64> {

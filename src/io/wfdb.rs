@@ -102,7 +102,7 @@ fn assemble(header: &Header, folder: &Path) -> Result<Recording> {
     for &k in &kept {
         if let (Some(signal), Some(row)) = (header.signals.get(k), rows.get_mut(k)) {
             leads.push(signal.name.clone());
-            values.append(row);
+            values.extend(std::mem::take(row)); // frees each row as it goes
         }
     }
     let shape = (leads.len(), values.len() / leads.len().max(1));

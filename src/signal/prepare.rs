@@ -1,10 +1,16 @@
 //! The whole way from a recording to a prepared ECG: twelve leads, mV, 500 Hz, 10 s.
 //!
 //! In this order, in 64-bit numbers:
-//! 1. find the leads; 2. choose the window, and up to 5 s of recording on each side of it, so that filters have settled
-//! when the window begins; 3. refuse samples in the window that are not finite (outside it they end the margin);
-//! 4. order and derive the leads; 5. resample to 500 Hz; 6. filter (the preset's steps); 7. cut the window; 8. find R
-//! peaks in lead II and assess quality; 9. round to 32 bits.
+//!
+//! 1. find the leads;
+//! 2. choose the window, and up to 5 s of recording on each side, so that filters have settled when it begins;
+//! 3. refuse samples in the window that are not finite (outside it they end the margin);
+//! 4. order and derive the leads;
+//! 5. resample to 500 Hz;
+//! 6. filter (the preset's steps);
+//! 7. cut the window;
+//! 8. find R peaks in lead II and assess quality;
+//! 9. round to 32 bits.
 //!
 //! A recording at 500 Hz under preset `raw` comes out exactly as its physical values, rounded to 32 bits.
 //!

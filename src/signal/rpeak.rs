@@ -140,7 +140,7 @@ pub fn qrs(x: &[f64], rate_hz: f64) -> Result<Vec<usize>> {
     let steep = Filter::butterworth(2, Band::BandPass(5.0, 18.0), rate_hz)?.zero_phase(x, samples(0.6));
     let energy = energy(&steep, samples(0.12));
     let top = energy.iter().copied().fold(0.0, f64::max);
-    if !(top > 1e-9 / rate_hz.powi(2)) {
+    if top <= 1e-9 / rate_hz.powi(2) {
         return Ok(Vec::new()); // the lead does not move
     }
     let candidates = apart(&energy, maxima(&energy), samples(0.2));

@@ -61,8 +61,13 @@ pub(super) fn looks_like_header(head: &[u8]) -> bool {
     let second = |line: &str| line.split_whitespace().nth(1).map(str::to_owned);
     let (Some((_, record)), Some((_, signal))) = (lines.next(), lines.next()) else { return false };
     let counts_signals = second(record).is_some_and(|n| n.parse::<u32>().is_ok());
+    let is_table = signal.split_whitespace().next().is_none_or(|file| file.parse::<f64>().is_ok());
     let number = |field: String| field.split(['x', ':', '+']).next().is_some_and(|n| n.parse::<u32>().is_ok());
-    !head.contains(&0) && !record.contains([',', ';']) && counts_signals && second(signal).is_some_and(number)
+    !head.contains(&0)
+        && !is_table
+        && !record.contains([',', ';'])
+        && counts_signals
+        && second(signal).is_some_and(number)
 }
 
 fn fault(line: usize, cause: impl Into<String>) -> Fault {
@@ -151,7 +156,7 @@ fn format_field(line: usize, word: &str) -> Result<(Format, u64, u64, u64)> {
     let (word_, offset) = word.split_once('+').unwrap_or((word, "0"));
     let (word_, skew) = word_.split_once(':').unwrap_or((word_, "0"));
     let (code, per_frame) = word_.split_once('x').unwrap_or((word_, "1"));
-    let number = |text: &str| text.parse::<u64>().map_err(|_| malformed());
+    let number = |text: &str| -> Result<u64> { text.parse().map_err(|_| malformed().into()) };
     let (code, per_frame, skew, offset) = (number(code)?, number(per_frame)?, number(skew)?, number(offset)?);
     if per_frame == 0 {
         return Err(malformed().into());
@@ -225,5 +230,6 @@ mod tests {
         assert!(looks_like_header(b"# c\n100 2 360 650000\n100.dat 212 200 11\n"));
         assert!(!looks_like_header(b"I,II\n0.1,0.2\n"));
         assert!(!looks_like_header(b"I\tII\n1\t2\n"));
+        assert!(!looks_like_header(b"1\t2\n3\t4\n"));
     }
 }
