@@ -126,7 +126,7 @@ pip_into() {
     debian_pip || return 1
   fi
   rm -rf "$folder"
-  "${pip[@]}" install --quiet --disable-pip-version-check --no-warn-script-location --target "$folder" "$@"
+  PIP_ROOT_USER_ACTION=ignore "${pip[@]}" install --quiet --disable-pip-version-check --no-warn-script-location --target "$folder" "$@"
 }
 
 # ---- HDF5 from source needs cmake -----------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ setup_cuda() {
   {
     echo "export CUDA_HOME=$(printf %q "$home") CUDA_PATH=$(printf %q "$home") NVCC=$(printf %q "$home/bin/nvcc")"
     echo "export PATH=$(printf %q "$home/bin"):\$PATH"
-    echo "export CUDA_COMPUTE_CAP=\${CUDA_COMPUTE_CAP:-80}"
+    echo "export CUDA_COMPUTE_CAP=\${CUDA_COMPUTE_CAP:-80} CUDAFORGE_THREADS=\${CUDAFORGE_THREADS:-$(getconf _NPROCESSORS_ONLN)}"
   } >"$dir/cuda-env"
   "$home/bin/nvcc" --version | sed -n 's/^Cuda compilation tools, /setup: nvcc /p'
 }
