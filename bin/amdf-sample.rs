@@ -31,10 +31,10 @@ struct AmdfSample {
     #[arg(long, value_name = "N", value_parser = count)]
     steps: Option<usize>,
     /// Guidance: 1 follows the ECG as trained, more exaggerates it [default: as the weights say].
-    #[arg(long, value_name = "G", value_parser = non_negative)]
+    #[arg(long, value_name = "G", allow_negative_numbers = true, value_parser = non_negative)]
     guidance: Option<f64>,
     /// Standard deviation of the noise around the anatomy template [default: as the weights say].
-    #[arg(long, value_name = "A", value_parser = non_negative)]
+    #[arg(long, value_name = "A", allow_negative_numbers = true, value_parser = non_negative)]
     alpha: Option<f64>,
     /// Where in each step the velocity is taken, middle or start [default: as the weights say].
     #[arg(long, value_parser = grid)]
@@ -83,9 +83,9 @@ impl AmdfSample {
         (provenance.seed, provenance.synthetic) = (Some(self.seed), true);
         let count = reader.records().saturating_mul(self.samples);
         let mut outputs = self.clips.begin(&self.stream.output, &provenance, count)?;
-        let mut rejects = Rejects::new(&self.rejects, log);
+        let rejects = Rejects::new(&self.rejects, log);
         let bar = log.progress(count);
-        for batch in cli::batches(reader, self.compute.batch, &mut rejects) {
+        for batch in cli::batches(reader, self.compute.batch, &rejects) {
             let batch = batch?;
             for part in draws(&batch, self.samples, self.compute.batch) {
                 let latents = flow.run(&part)?;
@@ -107,9 +107,9 @@ impl AmdfSample {
         log.weights(weights, Kind::Vae);
         let provenance = cli::provenance_after(Self::NAME, &reader.provenance(), weights);
         let mut outputs = self.clips.begin(&self.stream.output, &provenance, reader.records())?;
-        let mut rejects = Rejects::new(&self.rejects, log);
+        let rejects = Rejects::new(&self.rejects, log);
         let bar = log.progress(reader.records());
-        for batch in cli::batches(reader, self.compute.batch, &mut rejects) {
+        for batch in cli::batches(reader, self.compute.batch, &rejects) {
             let latents = batch?;
             outputs.put(&latents, Some(&decode.run(&latents)?))?;
             bar.inc(latents.len() as u64);

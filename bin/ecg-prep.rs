@@ -29,10 +29,10 @@ struct EcgPrep {
     #[arg(long, value_name = "PRESET", default_value = "clean", value_parser = preset)]
     preset: Preset,
     /// Remove the mains at this frequency too, Hz (50 or 60).
-    #[arg(long, value_name = "HZ", value_parser = non_negative)]
+    #[arg(long, value_name = "HZ", allow_negative_numbers = true, value_parser = non_negative)]
     mains: Option<f64>,
     /// Where the ten seconds begin, s [default: so that they are the centre].
-    #[arg(long, value_name = "SECONDS", value_parser = non_negative)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = non_negative)]
     window: Option<f64>,
     /// Fill recordings shorter than ten seconds with zeros instead of refusing them.
     #[arg(long)]
@@ -41,7 +41,7 @@ struct EcgPrep {
     #[arg(long, value_name = "RULE", default_value = "qrs", value_parser = detector)]
     rpeaks: Detector,
     /// Samples a second, for files that do not say it.
-    #[arg(long, value_name = "HZ", value_parser = non_negative, help_heading = "Reading")]
+    #[arg(long, value_name = "HZ", allow_negative_numbers = true, value_parser = non_negative, help_heading = "Reading")]
     rate: Option<f64>,
     /// Unit of the samples, for files that do not say it: uV, mV or V.
     #[arg(long, value_name = "UNIT", value_parser = unit, help_heading = "Reading")]
@@ -98,7 +98,7 @@ impl Program for EcgPrep {
         let reading = ReadOptions { rate_hz: self.rate, unit: self.units, leads: self.leads.clone() };
         let provenance = cli::provenance(Self::NAME);
         let mut writer = EcgWriter::begin(&self.output, &provenance, RATE_HZ, self.preset.name(), &steps)?;
-        let mut rejects = Rejects::new(&self.rejects, log);
+        let rejects = Rejects::new(&self.rejects, log);
         let bar = log.progress(self.inputs.len());
         for input in &self.inputs {
             let opened = Source::open(input).and_then(|source| open_ecg(source, &reading));

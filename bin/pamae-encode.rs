@@ -83,13 +83,14 @@ impl Program for PamaeEncode {
         let reader = EcgReader::open(source)?;
         let provenance = cli::provenance_after(Self::NAME, &reader.provenance(), &weights);
         let mut writer = FeaturesWriter::begin(&self.stream.output, &provenance)?;
-        let mut rejects = Rejects::new(&self.rejects, log);
+        let rejects = Rejects::new(&self.rejects, log);
         let bar = log.progress(reader.records());
         let accepted = reader.map(|ecg| ecg.and_then(|e| encode.accept(e)).map_err(|e| e.in_file(&shown)));
-        for batch in cli::batches(accepted, self.compute.batch, &mut rejects) {
+        for batch in cli::batches(accepted, self.compute.batch, &rejects) {
             let batch = batch?;
-            for features in encode.run(&batch)? {
-                writer.put(&features)?;
+            for found in encode.run(&batch)? {
+                let found = rejects.check(found.map_err(|e| e.in_file(&shown)))?;
+                found.iter().flatten().try_for_each(|features| writer.put(features))?;
             }
             bar.inc(batch.len() as u64);
         }

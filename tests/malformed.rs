@@ -118,7 +118,7 @@ fn csv(folder: &Path, content: String) {
 
 #[test]
 fn text_where_a_number_belongs_is_refused() {
-    let says = ["a.csv", "line 12", "V1", "expected a number", "\"high\""];
+    let says = ["a.csv", "line 12", "V1", "expected a finite number", "\"high\""];
     let cell = |r, c| (r == 10 && c == 6).then(|| "high".to_owned());
     refuses("ecg-prep a.csv -o out.h5", 1, &says, |f| csv(f, table(LEADS, 5000, cell)));
 }

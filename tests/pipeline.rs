@@ -196,19 +196,31 @@ fn sampler_options_change_the_clip_and_latents_decode_to_the_same() {
 }
 
 #[test]
-fn every_beat_can_be_encoded_by_itself() {
+fn cycles_can_be_chosen() {
+    let Some(weights) = imported_weights() else { return };
     let out = tempfile::tempdir().unwrap();
     three_features(out.path());
-    let w = tiny_weights().display().to_string();
-    for cycle in ["published", "median", "all", "0"] {
-        succeed(&format!("pamae-encode ecg.h5 -o c.h5 --cycle {cycle} --frames 12 --weights {w}"), out.path());
-        let reader = FeaturesReader::open(Source::open(&out.path().join("c.h5")).unwrap()).unwrap();
+    let encode = |cycle: &str| {
+        let words =
+            format!("pamae-encode ecg.h5 -o {cycle}.h5 --cycle {cycle} --frames 12 --weights {}", weights.display());
+        succeed(&words, out.path());
+        let reader = FeaturesReader::open(Source::open(&out.path().join(format!("{cycle}.h5"))).unwrap()).unwrap();
         assert_eq!(reader.size(), (12, 48));
-        let features: Vec<_> = reader.map(|f| f.unwrap()).collect();
-        assert!(features.len() >= 3);
-        assert!(features.iter().all(|f| 0 <= f.cycle[0] && f.cycle[0] < f.cycle[1] && f.cycle[1] <= 5000));
-        assert_eq!(features.iter().any(|f| f.id.contains("#beat")), cycle == "all");
+        reader.map(|f| f.unwrap()).collect::<Vec<_>>()
+    };
+    let all = encode("all");
+    assert!(all.iter().all(|f| 0 <= f.cycle[0] && f.cycle[0] < f.cycle[1] && f.cycle[1] <= 5000));
+    assert_eq!(all[0].id, "example#beat0");
+    for (choice, features) in [("0", encode("0")), ("median", encode("median"))] {
+        assert_eq!(features.iter().map(|f| f.id.as_str()).collect::<Vec<_>>(), ["example", "a", "b"], "{choice}");
+        let found = |f: &ecgflow::Features| all.iter().any(|a| a.feature == f.feature && a.cycle == f.cycle);
+        assert!(features.iter().all(found), "{choice} is no complete beat");
     }
+    assert_eq!(encode("published").len(), 3);
+    let words = format!("pamae-encode ecg.h5 -o x.h5 --cycle 999 --weights {}", weights.display());
+    let output = run(&words, out.path());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("record example, field cycle"), "{}", text(&output.stderr));
 }
 
 // ---- pipes, signals, memory -------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ pub fn main_with<P: Program>() -> ExitCode {
         }
     };
     let log = Log::new(P::NAME, program.log());
+    do_not_lock_files();
     remove_unfinished_on_signals();
     match program.run(&log) {
         Ok(()) => ExitCode::SUCCESS,
@@ -52,6 +53,15 @@ pub fn main_with<P: Program>() -> ExitCode {
             log.error(&error);
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// HDF5 locks every file it opens, which fails on many network file systems. Our inputs are only read and our unfinished
+/// outputs are nobody else's, so a lock guards nothing. A user's own setting stands. No thread of ours runs yet.
+fn do_not_lock_files() {
+    const LOCKING: &str = "HDF5_USE_FILE_LOCKING";
+    if std::env::var_os(LOCKING).is_none() {
+        std::env::set_var(LOCKING, "FALSE");
     }
 }
 
@@ -109,7 +119,7 @@ pub fn use_threads(threads: Option<usize>) -> Result<()> {
 pub fn batches<'a, 'b: 'a, T: 'a>(
     mut records: impl Iterator<Item = Result<T>> + 'a,
     size: usize,
-    rejects: &'a mut Rejects<'b>,
+    rejects: &'a Rejects<'b>,
 ) -> Box<dyn Iterator<Item = Result<Vec<T>>> + 'a> {
     Box::new(std::iter::from_fn(move || {
         let mut batch = Vec::new();

@@ -34,9 +34,9 @@ pub fn predict(
     network.check(reader.size()).map_err(|e| e.in_file(&shown))?;
     let provenance = super::provenance_after(name, &reader.provenance(), &weights);
     let mut writer = TableWriter::begin(&stream.output, &network.columns(), &provenance, !table.no_comments)?;
-    let mut rejects = Rejects::new(rejects, log);
+    let rejects = Rejects::new(rejects, log);
     let bar = log.progress(reader.records());
-    for batch in super::batches(reader, compute.batch, &mut rejects) {
+    for batch in super::batches(reader, compute.batch, &rejects) {
         let batch = batch?;
         for row in network.run(&batch)? {
             writer.put(&row)?;

@@ -1,5 +1,7 @@
 //! Bad records: the first stops the run, or with `--keep-going` each is left out and listed.
 
+use std::cell::RefCell;
+
 use super::args::RejectArgs;
 use super::log::Log;
 use crate::data::table::{Row, Value};
@@ -12,20 +14,20 @@ use crate::io::Sink;
 pub struct Rejects<'a> {
     args: &'a RejectArgs,
     log: &'a Log,
-    rows: Vec<Row>,
+    rows: RefCell<Vec<Row>>,
 }
 
 impl<'a> Rejects<'a> {
     /// Nothing left out yet.
     pub fn new(args: &'a RejectArgs, log: &'a Log) -> Self {
-        Rejects { args, log, rows: Vec::new() }
+        Rejects { args, log, rows: RefCell::new(Vec::new()) }
     }
 
     /// A good record, or `None` for one that is left out.
     ///
     /// # Errors
     /// The record's error, unless the run keeps going.
-    pub fn check<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
+    pub fn check<T>(&self, result: Result<T>) -> Result<Option<T>> {
         match result {
             Ok(item) => Ok(Some(item)),
             Err(Error::Input(fault)) if self.args.keep_going => {
@@ -38,7 +40,7 @@ impl<'a> Rejects<'a> {
                     text(&fault.expected),
                     text(&fault.found),
                 ];
-                self.rows.push(Row { id: fault.record.clone().unwrap_or_default(), cells });
+                self.rows.borrow_mut().push(Row { id: fault.record.clone().unwrap_or_default(), cells });
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -50,13 +52,14 @@ impl<'a> Rejects<'a> {
     /// # Errors
     /// Where the list cannot be written.
     pub fn finish(self, provenance: &Provenance) -> Result<()> {
-        if !self.rows.is_empty() {
-            self.log.warn(&format!("{} records left out", self.rows.len()));
+        let rows = self.rows.into_inner();
+        if !rows.is_empty() {
+            self.log.warn(&format!("{} records left out", rows.len()));
         }
         let Some(path) = &self.args.rejects else { return Ok(()) };
         let columns = ["file", "field", "cause", "expected", "found"].map(str::to_owned);
         let mut table = TableWriter::begin(path, &columns, provenance, false)?;
-        for row in &self.rows {
+        for row in &rows {
             table.put(row)?;
         }
         table.finish()

@@ -91,18 +91,31 @@ impl Encode {
         Ok(ecg)
     }
 
-    /// Features of every chosen cycle of every ECG, in order. With [`CycleChoice::All`] the beats of record `p` are
-    /// named `p#beat0`, `p#beat1`, ...
+    /// Features of the chosen cycles of each ECG, in order. With [`CycleChoice::All`] the beats of record `p` are named
+    /// `p#beat0`, `p#beat1`, ...
     ///
     /// # Errors
-    /// Where the computation fails.
-    pub fn run(&self, batch: &[Ecg]) -> Result<Vec<Features>> {
-        let nested = by_device(batch, &self.device, |part| {
+    /// Where the computation fails; inside, for a record in which the chosen cycle is not found.
+    pub fn run(&self, batch: &[Ecg]) -> Result<Vec<Result<Vec<Features>>>> {
+        let found = by_device(batch, &self.device, |part| {
             let ecg = stack(part, |e| tensor::from_array(e.samples_mv.view(), &self.device))?; // (B, 12, N)
             let (semantic, phase) = self.encoder.forward_t(&ecg, false)?; // (B, D, N/8), (B, 2, N/8)
             part.iter().enumerate().map(|(b, ecg)| self.one(ecg, &semantic.get(b)?, &phase.get(b)?)).collect()
         })?;
-        Ok(nested.into_iter().flatten().collect())
+        Ok(batch.iter().zip(found).map(|(ecg, features)| self.found(ecg, features)).collect())
+    }
+
+    fn found(&self, ecg: &Ecg, features: Vec<Features>) -> Result<Vec<Features>> {
+        if !features.is_empty() {
+            return Ok(features);
+        }
+        let fault = Fault::new("encoding ECG", "PA-MAE finds no such beat").record(&ecg.id).field("cycle");
+        let expected = match self.cycle {
+            CycleChoice::Index(beat) => format!("at least {} complete beats", beat + 1),
+            _ => "a complete beat".to_owned(),
+        };
+        let hint = "--cycle published falls back on the middle of the record";
+        Err(fault.expected(expected, "fewer").hint(hint).into())
     }
 
     /// The chosen cycles of one record; `semantic` (D, L), `phase` (2, L).
