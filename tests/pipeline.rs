@@ -347,7 +347,7 @@ fn memory_stays_level(few: usize, many: usize) {
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_does_not_grow_with_the_number_of_records() {
-    memory_stays_level(16, 96);
+    memory_stays_level(8, 48);
 }
 
 #[cfg(target_os = "linux")]

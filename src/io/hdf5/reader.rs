@@ -17,7 +17,7 @@ const STRING: usize = 1024;
 const RECORD: usize = 1 << 26;
 /// Deflate shrinks by at most 1032; anything beyond claims data that is not there.
 const SHRINK: u64 = 1100;
-/// Bytes of decompressed chunks kept, so that files with many records a chunk are not unpacked again for each.
+/// Bytes of unpacked chunks kept where a chunk holds several records, so that it is not unpacked again for each.
 const CACHE: usize = 32 << 20;
 
 /// An HDF5 file of records, open for reading.
@@ -50,9 +50,12 @@ impl Reader {
         }
         let bytes = std::fs::metadata(source.path()).map_err(Error::io("opening", source.shown()))?.len();
         let broken = |e: hdf5::Error| fault(&format!("the HDF5 file is damaged: {e}"));
-        let mut options = File::with_options();
-        options.with_fapl(|p| p.chunk_cache(521, CACHE, 1.0));
-        let file = options.open(source.path()).map_err(broken)?;
+        let mut file = File::open(source.path()).map_err(broken)?;
+        if file.datasets().map_err(broken)?.iter().any(shares_chunks) {
+            let mut options = File::with_options();
+            options.with_fapl(|p| p.chunk_cache(521, CACHE, 1.0));
+            file = options.open(source.path()).map_err(broken)?;
+        }
         check_format(&file, format, &fault)?;
         let ids =
             file.dataset("id").map_err(|_| fault("").field("/id").expected("a dataset of record names", "none"))?;
@@ -209,6 +212,11 @@ impl Reader {
         let value: Array1<f32> = dataset.read_slice(i..i + 1).map_err(|e| self.fault(e.to_string()).record(i))?;
         Ok(value.first().copied().unwrap_or(f32::NAN))
     }
+}
+
+/// Whether a large dataset has several records in a chunk.
+fn shares_chunks(dataset: &Dataset) -> bool {
+    dataset.ndim() > 1 && dataset.chunk().and_then(|c| c.first().copied()).is_some_and(|records| records > 1)
 }
 
 fn check_format(file: &File, format: &str, fault: &dyn Fn(&str) -> Fault) -> Result<()> {
