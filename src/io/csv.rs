@@ -8,7 +8,7 @@
 //!
 //! Without a header row, or with one that only counts the columns (0, 1, 2, ...), `--leads` names them (where both are
 //! there, `--leads` wins). Empty cells, `NaN` and `NA`
-//! are NaN. Times in seconds give the rate where `--rate` does not; else see [`unstated`](super::unstated), which also
+//! are NaN. Times in seconds give the rate where `--rate` does not; else see [`unstated`], which also
 //! decides the unit. The table is read row by row; memory grows with the file, never with what it claims.
 
 use std::fs::File;

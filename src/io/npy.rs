@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Types: `f2`, `f4`, `f8`, `i2`, `i4` of either byte order. The leads are the standard twelve in standard order unless
-//! `--leads` names others; a file does not state rate and unit: see [`unstated`](super::unstated). Records are read
+//! `--leads` names others; a file does not state rate and unit: see [`unstated`]. Records are read
 //! one at a time. Specification: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 
 use std::fs::File;

@@ -11,7 +11,7 @@ use crate::data::ecg::{Ecg, Lead, Quality, LEADS};
 const FLAT_MV: f64 = 1e-3;
 /// I + III - II above this means that a limb lead is not what its name says, mV.
 const EINTHOVEN_MV: f32 = 0.1;
-/// Below this, beats differ from each other more than half as much as they move, dB.
+/// Below this, most beats differ from the median beat by more than half of what it moves, dB.
 const NOISY_DB: f64 = 6.0;
 /// Heart rates outside are more often a failed detection than a heart, beats a minute.
 const RATES: std::ops::RangeInclusive<f32> = 25.0..=220.0;
@@ -56,7 +56,8 @@ pub fn reasons(ecg: &Ecg) -> Vec<String> {
     reasons
 }
 
-/// Power of the mean beat over the mean power of what each beat adds to it, dB; NaN with fewer than three whole beats.
+/// Power of the median beat over the power of what the median beat adds to it, dB; NaN with fewer than three whole
+/// beats. Medians, because one extra beat of another shape is no noise.
 pub fn signal_to_noise_db(lead: ArrayView1<f32>, r_peak: &[i32], rate_hz: f64) -> f64 {
     let [before, after] = BEAT_SECONDS.map(|s| (s * rate_hz) as usize);
     let beat = |&r: &i32| -> Option<Vec<f64>> {
@@ -68,16 +69,12 @@ pub fn signal_to_noise_db(lead: ArrayView1<f32>, r_peak: &[i32], rate_hz: f64) -
     if beats.len() < 3 {
         return f64::NAN;
     }
-    let count = beats.len() as f64;
-    let (mut sum, mut sum_of_squares, mut noise) = (0.0, 0.0, 0.0);
-    for n in 0..before + after {
-        let column = || beats.iter().filter_map(|beat| beat.get(n));
-        let mean = column().sum::<f64>() / count;
-        noise += column().map(|v| (v - mean).powi(2)).sum::<f64>() / (count - 1.0);
-        sum += mean;
-        sum_of_squares += mean * mean;
-    }
-    let signal = sum_of_squares - sum * sum / (before + after) as f64;
+    let column = |n: usize| beats.iter().filter_map(|beat| beat.get(n).copied()).collect();
+    let usual: Vec<f64> = (0..before + after).map(|n| rpeak::median(column(n))).collect();
+    let rest = |beat: &Vec<f64>| beat.iter().zip(&usual).map(|(v, u)| (v - u).powi(2)).sum::<f64>();
+    let noise = rpeak::median(beats.iter().map(rest).collect());
+    let mean = usual.iter().sum::<f64>() / usual.len() as f64;
+    let signal: f64 = usual.iter().map(|u| (u - mean).powi(2)).sum();
     10.0 * (signal / noise).log10()
 }
 
@@ -126,7 +123,7 @@ mod tests {
 
     #[test]
     fn signal_to_noise_is_that_of_the_definition() {
-        // Three beats: mean (1, 0, ..), each off by (+d, 0, -d) at one sample: noise d^2.
+        // Three beats of one sample, 1.1, 1 and 0.9: the median is 1, and two of three are off by 0.1.
         let mut lead = ndarray::Array1::<f32>::zeros(60);
         lead.slice_mut(s![10..50;16]).assign(&array![1.1, 1.0, 0.9]);
         let db = signal_to_noise_db(lead.view(), &[10, 26, 42], 20.0);

@@ -3,7 +3,8 @@
 //! Output sample k stands at input position p = k from/to; its value is the sum over input samples n of x\[n\] h(p - n),
 //! h(d) = 2 c sinc(2 c d) kaiser(d / w), c = 0.46 min(1, to/from) cycles per input sample,
 //! w = 32 / min(1, to/from) samples, kaiser with beta 7.86 (80 dB). The weights of each phase are divided by their sum,
-//! so a constant stays itself. The signal passes up to 0.84 of the lower Nyquist frequency and is gone at 1.
+//! so a constant stays itself. Where the rates have no small ratio, weights are interpolated between 1024 positions a
+//! sample. The signal passes up to 0.84 of the lower Nyquist frequency and is gone at 1.
 //! Ends are extended by point reflection.
 //!
 //! Length: all output samples whose time lies in the recording, ceil(N to/from); 10 s stay 10 s.
@@ -20,14 +21,18 @@ const CUTOFF: f64 = 0.46;
 const BETA: f64 = 7.857;
 /// Phases that are worth keeping.
 const MAX_PHASES: u32 = 1000;
+/// Positions per sample whose weights are interpolated where rates have no small ratio (error below -86 dB).
+const INTERPOLATED: f64 = 1024.0;
 
 /// The weights to go from one rate to another.
 #[derive(Debug, Clone)]
 pub struct Resampler {
     /// Input samples per output sample.
     step: f64,
-    /// Numerator and weights per phase where `step` is a ratio of small numbers.
-    phases: Option<(i64, Vec<Vec<f64>>)>,
+    /// Input samples per `phases.len()` output samples, where the rates are a ratio of small numbers.
+    numerator: Option<i64>,
+    /// Weights per phase; without `numerator` those of evenly spaced positions from 0 to 1, to be interpolated.
+    phases: Vec<Vec<f64>>,
 }
 
 impl Resampler {
@@ -43,11 +48,12 @@ impl Resampler {
         }
         let step = from_hz / to_hz;
         let whole = |count: &u32| (step * f64::from(*count) - (step * f64::from(*count)).round()).abs() < 1e-9;
-        let phases = (1..=MAX_PHASES).find(whole).map(|count| {
-            let weights = (0..count).map(|phase| weights(f64::from(phase) / f64::from(count), step));
-            ((step * f64::from(count)).round() as i64, weights.collect())
-        });
-        Ok(Resampler { step, phases })
+        let count = (1..=MAX_PHASES).find(whole);
+        let parts = count.unwrap_or((INTERPOLATED / step.max(1.0)).ceil() as u32);
+        let last = if count.is_some() { parts - 1 } else { parts };
+        let phases = (0..=last).map(|phase| weights(f64::from(phase) / f64::from(parts), step)).collect();
+        let numerator = count.map(|count| (step * f64::from(count)).round() as i64);
+        Ok(Resampler { step, numerator, phases })
     }
 
     /// How many output samples `samples` input samples make.
@@ -61,15 +67,18 @@ impl Resampler {
         if self.step == 1.0 {
             return rows.map(|k| reflected(x, k + origin as i64)).collect();
         }
-        let value = |k: i64| match &self.phases {
-            Some((numerator, phases)) => {
-                let (at, count) = (k * numerator, phases.len() as i64);
-                let phase = phases.get(at.rem_euclid(count) as usize).map_or(&[][..], Vec::as_slice);
-                apply(phase, x, at.div_euclid(count) + origin as i64)
+        let phase = |number: usize| self.phases.get(number).map_or(&[][..], Vec::as_slice);
+        let value = |k: i64| match self.numerator {
+            Some(numerator) => {
+                let (at, count) = (k * numerator, self.phases.len() as i64);
+                apply(phase(at.rem_euclid(count) as usize), x, at.div_euclid(count) + origin as i64)
             }
             None => {
                 let at = k as f64 * self.step;
-                apply(&weights(at - at.floor(), self.step), x, at.floor() as i64 + origin as i64)
+                let (start, place) =
+                    (at.floor() as i64 + origin as i64, (at - at.floor()) * (self.phases.len() - 1) as f64);
+                let (number, share) = (place as usize, place.fract());
+                (1.0 - share) * apply(phase(number), x, start) + share * apply(phase(number + 1), x, start)
             }
         };
         rows.map(value).collect()
@@ -169,6 +178,18 @@ mod tests {
                 let error = error_db(from_hz, hz);
                 assert!(error < -70.0, "{hz} Hz at {from_hz} Hz: {error} dB");
             }
+        }
+    }
+
+    #[test]
+    fn interpolated_weights_are_those_of_the_position() {
+        let resampler = Resampler::new(499.99, 500.0).unwrap();
+        assert_eq!((resampler.numerator, resampler.phases.len()), (None, 1025));
+        for (number, pair) in resampler.phases.windows(2).enumerate() {
+            let exact = weights((number as f64 + 0.5) / 1024.0, resampler.step);
+            let middle = pair[0].iter().zip(&pair[1]).map(|(a, b)| (a + b) / 2.0);
+            let error: f64 = middle.zip(&exact).map(|(m, e)| (m - e).abs()).sum();
+            assert!(error < 5e-5, "position {number}: {error}"); // -86 dB
         }
     }
 

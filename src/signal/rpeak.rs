@@ -79,7 +79,7 @@ fn intervals(peaks: &[usize]) -> Vec<f64> {
 }
 
 /// Median; NaN of nothing.
-fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let n = values.len();
     let at = |i: usize| values.get(i).copied().unwrap_or(f64::NAN);

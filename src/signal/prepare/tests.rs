@@ -90,3 +90,30 @@ fn steps_say_what_was_done() {
     assert_eq!(steps[2], "notch 50 Hz, quality 30, zero-phase");
     assert_eq!(raw().steps().unwrap().len(), 4);
 }
+
+#[test]
+fn strange_recordings_are_errors_not_panics() {
+    let strange = [0.0, 1e-300, 1e300, -1e300, f64::MAX, f64::NAN, f64::INFINITY, 0.5, 99.0];
+    let (mut good, mut bad) = (0, 0);
+    for (k, rate_hz) in [50.0, 51.7, 100.0, 499.99, 500.0, 2000.0, 1e300].into_iter().enumerate() {
+        for seconds in [0.02, 2.0, 9.99, 10.0, 10.02, 16.0] {
+            for (j, value) in strange.into_iter().enumerate() {
+                let samples = ((rate_hz * seconds) as usize).clamp(1, 40_000);
+                let mut samples_mv = recording(500.0, 1.0).samples_mv;
+                samples_mv = Array2::from_shape_fn((8, samples), |(lead, n)| samples_mv[[lead, n % 500]]);
+                samples_mv[[(j + k) % 8, samples / 2]] = value;
+                samples_mv[[(j * k) % 8, samples / 9]] = value;
+                let strange = Recording::new("p", EIGHT.map(str::to_owned).to_vec(), rate_hz, samples_mv).unwrap();
+                let window = [Window::Centre, Window::Start(seconds - 10.0), Window::Start(1.0)][(j + k) % 3];
+                let detector = [Detector::Qrs, Detector::Published][j % 2];
+                let options = PrepareOptions { window, detector, pad: j % 3 > 0, mains_hz: Some(60.0), ..raw() };
+                let options = PrepareOptions { preset: Preset::Clean, ..options };
+                match prepare(strange, &options) {
+                    Ok(ecg) => good += usize::from(ecg.samples_mv.iter().all(|v| v.is_finite())),
+                    Err(_) => bad += 1,
+                }
+            }
+        }
+    }
+    assert!(good > 20 && good + bad == 7 * 6 * 9, "{good} prepared, {bad} refused");
+}
