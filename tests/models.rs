@@ -258,6 +258,23 @@ fn parity_of_weights_filled_by_rule() {
 }
 
 #[test]
+fn one_and_three_threads_give_the_same_bits() {
+    let decoder = vae::Decoder::new(&vae::Config::tiny(), support::rule()).unwrap();
+    let velocity = Velocity::new(&amdf::Config::tiny(), support::rule()).unwrap();
+    let latent = Tensor::randn(0f32, 1f32, (1, 4, 8, 4, 4), &Device::Cpu).unwrap();
+    let feature = Tensor::randn(0f32, 1f32, (1, 8, 48), &Device::Cpu).unwrap();
+    let both = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let t = Tensor::new(&[0.3f32], &Device::Cpu).unwrap();
+            let x = velocity.forward(&latent, &t, &feature).unwrap();
+            decoder.forward(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        })
+    };
+    assert_eq!(both(1), both(3));
+}
+
+#[test]
 #[ignore = "minutes at the published size; run with -- --ignored"]
 fn parity_at_the_published_size() {
     let Some(folder) = support::folder("ECGFLOW_PARITY_FULL", "../shared/parity/full") else { return };

@@ -9,6 +9,11 @@
 //! | `layers` | blocks that two or more of them share | |
 //! | `conv3d` | convolution over frames, rows and columns | |
 //! | `attention` | attention that never holds the full score matrix | |
+//!
+//! Each model asks for its tensors by name, shape and initial distribution through a `VarBuilder`, and for no others, so
+//! that any source of weights can serve it: a file, fresh numbers, or a list of what is needed. Errors are candle's; the
+//! caller says what was being done. Where no tensor is a variable no graph is kept, and the shared layers then work in
+//! small parts to save memory; results are the same either way up to rounding, whatever the number of threads.
 
 pub mod amdf;
 pub mod attention;
