@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder, VarMap};
+use ecgflow::checkpoint::torch;
 
 /// Tensors by name.
 pub type Tensors = HashMap<String, Tensor>;
@@ -29,8 +30,10 @@ pub fn folder(variable: &str, default: &str) -> Option<PathBuf> {
 
 /// The tensors of a PyTorch checkpoint, under the names of its state dictionary.
 pub fn checkpoint(path: &Path) -> Tensors {
-    let tensors = candle_core::pickle::read_all_with_key(path, Some("model_state_dict"));
-    tensors.unwrap_or_else(|e| panic!("{}: {e}", path.display())).into_iter().collect()
+    let file = torch::read(path).unwrap_or_else(|e| panic!("{e}"));
+    let state = file.root().get("model_state_dict").and_then(|state| state.entries()).unwrap();
+    let tensor = |(name, value): (&str, torch::Value<'_>)| Some((name.to_owned(), value.tensor()?.load().unwrap()));
+    state.into_iter().filter_map(tensor).collect()
 }
 
 /// A safetensors file.

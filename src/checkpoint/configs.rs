@@ -46,7 +46,7 @@ fn within(field: &str, value: usize, limits: RangeInclusive<usize>) -> Result<()
 
 /// Fails where `whole` is no multiple of `part`.
 fn divides(field: &str, part: usize, whole: usize) -> Result<()> {
-    if part > 0 && whole % part == 0 {
+    if part > 0 && whole.is_multiple_of(part) {
         return Ok(());
     }
     Err(Fault::new(DOING, "").field(field).expected(format!("a divisor of {whole}"), part).into())

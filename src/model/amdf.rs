@@ -231,7 +231,7 @@ impl Velocity {
     /// Reads `x_embedder`, `pos_embed`, `t_embedder`, `ecg_proj`, `ecg_global_proj`, `blocks`, `final_*`.
     pub fn new(config: &Config, vb: VarBuilder) -> Result<Self> {
         let (width, patch) = (config.width, config.patch);
-        if patch == 0 || config.latent_side % patch != 0 {
+        if patch == 0 || !config.latent_side.is_multiple_of(patch) {
             bail!("a latent of {0} x {0} cannot be cut into patches of {patch} x {patch}", config.latent_side)
         }
         let places = (config.latent_side / patch).pow(2);

@@ -87,7 +87,7 @@ pub struct MultiHead {
 impl MultiHead {
     /// Reads `in_proj_weight` (3 width, width: rows of q, then k, then v), `in_proj_bias` and `out_proj`.
     pub fn new(width: usize, heads: usize, vb: VarBuilder) -> Result<Self> {
-        if heads == 0 || width % heads != 0 {
+        if heads == 0 || !width.is_multiple_of(heads) {
             candle_core::bail!("a width of {width} cannot be split among {heads} heads")
         }
         let weight = vb.get_with_hints((3 * width, width), "in_proj_weight", layers::xavier(width, 3 * width))?;

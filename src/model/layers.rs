@@ -130,7 +130,7 @@ pub struct GroupNorm {
 impl GroupNorm {
     /// `weight` and `bias` (channels), in `groups` groups of channels.
     pub fn new(channels: usize, groups: usize, eps: f64, vb: VarBuilder) -> Result<Self> {
-        if groups == 0 || channels % groups != 0 {
+        if groups == 0 || !channels.is_multiple_of(groups) {
             bail!("{channels} channels cannot be split into {groups} groups")
         }
         let weight = vb.get_with_hints(channels, "weight", ONE)?;

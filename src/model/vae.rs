@@ -144,7 +144,7 @@ struct Attention {
 
 impl Attention {
     fn new(channels: usize, heads: usize, vb: VarBuilder) -> Result<Self> {
-        if heads == 0 || channels % heads != 0 {
+        if heads == 0 || !channels.is_multiple_of(heads) {
             candle_core::bail!("{channels} channels cannot be split among {heads} heads")
         }
         let point = |name: &str| Conv3d::point((channels, channels), vb.pp(name));

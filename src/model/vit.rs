@@ -104,7 +104,7 @@ struct Attention {
 
 impl Attention {
     fn new(width: usize, heads: usize, vb: VarBuilder) -> Result<Self> {
-        if heads == 0 || width % heads != 0 {
+        if heads == 0 || !width.is_multiple_of(heads) {
             bail!("a width of {width} cannot be split among {heads} heads")
         }
         let qkv = linear(width, 3 * width, xavier(width, 3 * width), vb.pp("qkv"))?;
@@ -212,7 +212,7 @@ impl Vit {
     /// and `target_sd`.
     pub fn new(config: &Config, vb: VarBuilder) -> Result<Self> {
         let (width, p, pf) = (config.width, config.patch, config.patch_frames);
-        if p == 0 || pf == 0 || config.image % p != 0 || config.frames % pf != 0 {
+        if p == 0 || pf == 0 || !config.image.is_multiple_of(p) || !config.frames.is_multiple_of(pf) {
             let (t, side) = (config.frames, config.image);
             bail!("a clip of {t} frames of {side} x {side} cannot be cut into patches of {pf} x {p} x {p}")
         }

@@ -75,7 +75,7 @@ impl Format {
             Format::F32 => word(bytes, 4 * i).map(i32::from_le_bytes),
             Format::F212 => {
                 let [a, b] = word(bytes, i / 2 * 3 + i % 2)?;
-                let (low, high) = if i % 2 == 0 { (a, b & 0x0f) } else { (b, a >> 4) };
+                let (low, high) = if i.is_multiple_of(2) { (a, b & 0x0f) } else { (b, a >> 4) };
                 Some((i32::from(u16::from_le_bytes([low, high])) << 20) >> 20)
             }
         }
