@@ -47,6 +47,7 @@ clippy: setup
 	  cargo clippy --locked --all-targets $$FEATURES -- -D warnings; else $(call MISSING,clippy); fi
 
 unit: setup
+	@.ci/setup.sh h5py
 	@$(ENV) cargo test --locked $$FEATURES
 
 doc: setup

@@ -4,6 +4,7 @@
 
 mod floors;
 mod formats;
+mod h5py;
 mod malformed;
 mod models;
 mod pipeline;
