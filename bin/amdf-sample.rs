@@ -21,7 +21,7 @@ use ecgflow::Result;
 struct AmdfSample {
     #[command(flatten)]
     stream: StreamArgs,
-    /// Clips for each record; more than one are named ID#draw0, ID#draw1, ...
+    /// Clips for each record; more than one are named ID.draw0, ID.draw1, ...
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = count)]
     samples: usize,
     /// Seed of the noise.

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use ecgflow::cli::args::{non_negative, LogArgs, RejectArgs};
 use ecgflow::cli::{self, log::Log, reject::Rejects, Program};
-use ecgflow::io::hdf5::EcgWriter;
+use ecgflow::io::hdf5::{origin, EcgWriter};
 use ecgflow::io::{open_ecg, ReadOptions, Sink, Source, Unit};
 use ecgflow::signal::prepare::{prepare, PrepareOptions, RATE_HZ};
-use ecgflow::signal::{preset::Preset, rpeak::Detector, window::Window};
+use ecgflow::signal::{preset::Preset, quality::reasons, rpeak::Detector, window::Window};
 use ecgflow::{Error, Result};
 
 /// Prepare 12-lead ECGs: any format in; 12 leads, mV, 500 Hz, 10 s out.
@@ -101,14 +101,15 @@ impl Program for EcgPrep {
         let rejects = Rejects::new(&self.rejects, log);
         let bar = log.progress(self.inputs.len());
         for input in &self.inputs {
-            let opened = Source::open(input).and_then(|source| open_ecg(source, &reading));
-            let Some((format, records)) = rejects.check(opened.map_err(as_input))? else { continue };
+            let opened = Source::open(input).and_then(|source| Ok((origin(&source), open_ecg(source, &reading)?)));
+            let Some((before, (format, records))) = rejects.check(opened.map_err(as_input))? else { continue };
             log.detail(&format!("{}: {format}", input.display()));
+            before.iter().for_each(|before| writer.after(before));
             for record in records {
                 let ecg = record.and_then(|r| prepare(r, &options)).map_err(|e| e.in_file(input));
-                if let Some(ecg) = rejects.check(ecg)? {
-                    rejects.check(writer.put(&ecg).map_err(|e| e.in_file(input)))?;
-                }
+                let Some(ecg) = rejects.check(ecg)? else { continue };
+                reasons(&ecg).iter().for_each(|reason| log.info(&format!("{}: {reason}", ecg.id)));
+                rejects.check(writer.put(&ecg).map_err(|e| e.in_file(input)))?;
             }
             bar.inc(1);
         }

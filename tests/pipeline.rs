@@ -150,7 +150,7 @@ fn a_record_gives_the_same_clip_whatever_the_batch_the_shard_and_the_threads() {
     };
     let all = sample("all.h5", "f.h5 --samples 2 --batch 8 --threads 2");
     let ids: Vec<&str> = all.iter().map(|c| c.0.as_str()).collect();
-    assert_eq!(ids, ["example#draw0", "example#draw1", "a#draw0", "a#draw1", "b#draw0", "b#draw1"]);
+    assert_eq!(ids, ["example.draw0", "example.draw1", "a.draw0", "a.draw1", "b.draw0", "b.draw1"]);
     assert_eq!((all[3].1.as_str(), all[3].2), ("a", 1));
     assert!(all == sample("one.h5", "f.h5 --samples 2 --batch 1 --threads 1"), "batch or threads change the clip");
     // A shard: record b alone, from a file of its own.
@@ -210,7 +210,7 @@ fn cycles_can_be_chosen() {
     };
     let all = encode("all");
     assert!(all.iter().all(|f| 0 <= f.cycle[0] && f.cycle[0] < f.cycle[1] && f.cycle[1] <= 5000));
-    assert_eq!(all[0].id, "example#beat0");
+    assert_eq!(all[0].id, "example.beat0");
     for (choice, features) in [("0", encode("0")), ("median", encode("median"))] {
         assert_eq!(features.iter().map(|f| f.id.as_str()).collect::<Vec<_>>(), ["example", "a", "b"], "{choice}");
         let found = |f: &ecgflow::Features| all.iter().any(|a| a.feature == f.feature && a.cycle == f.cycle);
@@ -258,6 +258,33 @@ fn keep_going_writes_the_good_records_and_lists_the_others() {
     let nothing = run("ecg-prep bad.csv -o n.h5 --keep-going", out.path());
     assert_eq!(nothing.status.code(), Some(1));
     assert!(!out.path().join("n.h5").exists());
+}
+
+#[test]
+fn a_stage_that_can_use_no_record_fails_and_writes_nothing() {
+    let out = tempfile::tempdir().unwrap();
+    let file = hdf5::File::create(out.path().join("c.h5")).unwrap();
+    let cine = ndarray::Array4::<f32>::from_elem((1, 8, 32, 32), f32::NAN);
+    file.new_dataset_builder().with_data(&cine).create("cine").unwrap();
+    let ids: Vec<hdf5::types::VarLenUnicode> = vec!["a".parse().unwrap()];
+    file.new_dataset_builder().with_data(&ids).create("id").unwrap();
+    drop(file);
+    let words =
+        format!("cmr-phenotype c.h5 -o p.csv --keep-going --rejects r.csv --weights {}", tiny_weights().display());
+    let output = run(&words, out.path());
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("no record could be used"));
+    assert_eq!(names(out.path()), ["c.h5", "r.csv"]);
+}
+
+#[test]
+fn preparing_again_keeps_the_origin() {
+    let out = tempfile::tempdir().unwrap();
+    succeed(&format!("ecg-prep {} -o once.h5", example().display()), out.path());
+    succeed("ecg-prep once.h5 -o twice.h5 --preset raw", out.path());
+    let provenance = EcgReader::open(Source::open(&out.path().join("twice.h5")).unwrap()).unwrap().provenance();
+    assert_eq!(provenance.history.len(), 1);
+    assert!(provenance.history[0].command.ends_with("-o once.h5"), "{provenance:?}");
 }
 
 #[cfg(unix)]

@@ -145,9 +145,9 @@ impl Pictures {
     }
 }
 
-/// An id as part of a file name: letters, digits, `.`, `-`, `_` and `#` stay, at most 100 of them.
+/// An id as part of a file name: letters, digits, `.`, `-` and `_` stay, at most 100 of them.
 fn file_name(id: &str) -> String {
-    let plain = |c: char| if c.is_alphanumeric() || ".-_#".contains(c) { c } else { '_' };
+    let plain = |c: char| if c.is_alphanumeric() || ".-_".contains(c) { c } else { '_' };
     id.chars().take(100).map(plain).collect()
 }
 
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn ids_cannot_leave_the_folder() {
         assert_eq!(file_name("../../etc/passwd"), ".._.._etc_passwd");
-        assert_eq!(file_name("p 7#draw1"), "p_7#draw1");
+        assert_eq!(file_name("p 7.draw1"), "p_7.draw1");
     }
 
     #[test]

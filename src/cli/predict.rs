@@ -4,7 +4,7 @@ use super::args::{ComputeArgs, RejectArgs, StreamArgs, TableArgs};
 use super::log::Log;
 use super::reject::Rejects;
 use crate::checkpoint::{Kind, Weights};
-use crate::error::Result;
+use crate::error::{Fault, Result};
 use crate::infer::predict::Predict;
 use crate::io::hdf5::CineReader;
 use crate::io::table::TableWriter;
@@ -36,13 +36,18 @@ pub fn predict(
     let mut writer = TableWriter::begin(&stream.output, &network.columns(), &provenance, !table.no_comments)?;
     let rejects = Rejects::new(rejects, log);
     let bar = log.progress(reader.records());
+    let mut rows = 0;
     for batch in super::batches(reader, compute.batch, &rejects) {
         let batch = batch?;
         for row in network.run(&batch)? {
             writer.put(&row)?;
+            rows += 1;
         }
         bar.inc(batch.len() as u64);
     }
     rejects.finish(&provenance)?;
+    if rows == 0 {
+        return Err(Fault::new("predicting", "no record could be used").file(shown).into());
+    }
     writer.finish()
 }

@@ -92,7 +92,7 @@ impl Encode {
     }
 
     /// Features of the chosen cycles of each ECG, in order. With [`CycleChoice::All`] the beats of record `p` are named
-    /// `p#beat0`, `p#beat1`, ...
+    /// `p.beat0`, `p.beat1`, ...
     ///
     /// # Errors
     /// Where the computation fails; inside, for a record in which the chosen cycle is not found.
@@ -128,7 +128,7 @@ impl Encode {
         let features = chosen.iter().enumerate().map(|(k, &(start, end))| {
             let feature: Array2<f32> = tensor::to_array(&align(semantic, start, end, self.frames)?.t()?)?; // (T, D)
             let angle = Array1::from(phase_angle(&align(phase, start, end, self.frames)?)?); // (T)
-            let id = if self.cycle == CycleChoice::All { format!("{}#beat{k}", ecg.id) } else { ecg.id.clone() };
+            let id = if self.cycle == CycleChoice::All { format!("{}.beat{k}", ecg.id) } else { ecg.id.clone() };
             let cycle = [start, end].map(|at| i32::try_from(at * STRIDE).unwrap_or(i32::MAX));
             Ok(Features { id, feature, phase: angle, cycle, heart_rate: ecg.heart_rate })
         });

@@ -23,9 +23,9 @@ pub struct Draw<'a> {
 }
 
 /// The draws of a batch, `samples` of each record, in groups of at most `size`. The clip of a record keeps its name
-/// when it is the only one, else it is named `ID#draw0`, `ID#draw1`, ...
+/// when it is the only one, else it is named `ID.draw0`, `ID.draw1`, ...
 pub fn draws<'a>(batch: &'a [Features], samples: usize, size: usize) -> impl Iterator<Item = Vec<Draw<'a>>> {
-    let name = move |id: &str, k: usize| if samples == 1 { id.to_owned() } else { format!("{id}#draw{k}") };
+    let name = move |id: &str, k: usize| if samples == 1 { id.to_owned() } else { format!("{id}.draw{k}") };
     let mut all = batch.iter().flat_map(move |features| (0..samples).map(move |k| (features, k)));
     std::iter::from_fn(move || {
         let draw = |(features, k): (&'a Features, usize)| Draw {

@@ -46,12 +46,8 @@ fn comment_lines(provenance: &Provenance) -> String {
     lines.extend(provenance.seed.iter().map(|seed| format!("seed: {seed}")));
     lines.push(format!("created: {}", provenance.created));
     lines.push(format!("synthetic input: {}", if provenance.synthetic { "yes" } else { "no" }));
-    lines.extend(
-        provenance
-            .history
-            .iter()
-            .map(|step| format!("before: {}", if step.command.is_empty() { &step.tool } else { &step.command })),
-    );
+    let told = provenance.history.iter().filter(|step| !step.command.is_empty());
+    lines.extend(told.map(|step| format!("before: {}", step.command)));
     lines.iter().map(|line| format!("# {}\n", line.replace(['\n', '\r'], " "))).collect()
 }
 

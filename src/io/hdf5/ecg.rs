@@ -145,6 +145,11 @@ impl EcgWriter {
         writer.text_attribute("steps", &steps.join("\n"))?;
         Ok(EcgWriter { writer, seen: HashSet::new() })
     }
+
+    /// Adds the origin of an input to the provenance.
+    pub fn after(&mut self, input: &Provenance) {
+        self.writer.after(input);
+    }
 }
 
 impl Sink<Ecg> for EcgWriter {

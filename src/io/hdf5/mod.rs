@@ -25,7 +25,7 @@ pub use clip::{CineReader, CineWriter, LatentReader, LatentWriter};
 pub use describe::describe;
 pub use ecg::{open_ecg, EcgReader, EcgWriter};
 pub use features::{FeaturesReader, FeaturesWriter};
-pub use reader::Reader;
+pub use reader::{origin, Reader};
 pub use writer::Writer;
 
 /// Version of the layout above.

@@ -109,20 +109,7 @@ impl Reader {
 
     /// What the file says of its origin; a file without our attributes says little.
     pub fn provenance(&self) -> Provenance {
-        let text = |name: &str| self.text(name, None);
-        let seed = self.file.attr("seed").ok().and_then(|a| a.read_scalar::<u64>().ok());
-        let synthetic = self.file.attr("synthetic").ok().and_then(|a| a.read_scalar::<bool>().ok());
-        let history = text("history").and_then(|json| serde_json::from_str(&json).ok());
-        Provenance {
-            tool: text("tool").unwrap_or_else(|| "unknown".to_owned()),
-            tool_version: text("tool_version").unwrap_or_default(),
-            command: text("command").unwrap_or_default(),
-            model: text("model").filter(|m| !m.is_empty()),
-            seed,
-            created: text("created").unwrap_or_default(),
-            synthetic: synthetic.unwrap_or(false),
-            history: history.unwrap_or_default(),
-        }
+        provenance(&self.file)
     }
 
     /// A numeric dataset with one entry a record of `rank` dimensions; its shape is checked against the file's size.
@@ -212,6 +199,33 @@ impl Reader {
         let value: Array1<f32> = dataset.read_slice(i..i + 1).map_err(|e| self.fault(e.to_string()).record(i))?;
         Ok(value.first().copied().unwrap_or(f32::NAN))
     }
+}
+
+fn provenance(file: &File) -> Provenance {
+    let text = |name: &str| text_attribute(file, name);
+    let seed = file.attr("seed").ok().and_then(|a| a.read_scalar::<u64>().ok());
+    let synthetic = file.attr("synthetic").ok().and_then(|a| a.read_scalar::<bool>().ok());
+    let history = text("history").and_then(|json| serde_json::from_str(&json).ok());
+    Provenance {
+        tool: text("tool").unwrap_or_else(|| "unknown".to_owned()),
+        tool_version: text("tool_version").unwrap_or_default(),
+        command: text("command").unwrap_or_default(),
+        model: text("model").filter(|m| !m.is_empty()),
+        seed,
+        created: text("created").unwrap_or_default(),
+        synthetic: synthetic.unwrap_or(false),
+        history: history.unwrap_or_default(),
+    }
+}
+
+/// The origin of an HDF5 file; none for other formats and for files that do not tell it.
+pub fn origin(source: &Source) -> Option<Provenance> {
+    if !super::recognise(&source.head().ok()?, "") {
+        return None;
+    }
+    let file = File::open(source.path()).ok()?;
+    text_attribute(&file, "tool")?;
+    Some(provenance(&file))
 }
 
 /// Whether a large dataset has several records in a chunk.

@@ -31,6 +31,8 @@ enum Column {
 pub struct Writer {
     file: File,
     output: Output,
+    format: String,
+    provenance: Provenance,
     arrays: BTreeMap<String, Dataset>,
     columns: BTreeMap<String, (Column, Option<Dataset>)>,
     records: usize,
@@ -51,15 +53,20 @@ impl Writer {
         let output = Output::begin(path, true)?;
         let file = File::create(output.path()).map_err(wrap(&output))?;
         let (arrays, columns) = (BTreeMap::new(), BTreeMap::new());
-        let writer = Writer { file, output, arrays, columns, records: 0, flushed: 0 };
-        writer.provenance(format, provenance).map_err(wrap(&writer.output))?;
-        Ok(writer)
+        let (format, provenance) = (format.to_owned(), provenance.clone());
+        Ok(Writer { file, output, format, provenance, arrays, columns, records: 0, flushed: 0 })
     }
 
-    fn provenance(&self, format: &str, provenance: &Provenance) -> hdf5::Result<()> {
+    /// Adds the origin of an input to the provenance, which is written at the end.
+    pub fn after(&mut self, input: &Provenance) {
+        self.provenance = self.provenance.clone().after(input);
+    }
+
+    fn write_provenance(&self) -> hdf5::Result<()> {
+        let provenance = &self.provenance;
         let history = serde_json::to_string(&provenance.history).unwrap_or_default();
         let texts = [
-            ("format", format),
+            ("format", self.format.as_str()),
             ("tool", &provenance.tool),
             ("tool_version", &provenance.tool_version),
             ("command", &provenance.command),
@@ -183,6 +190,7 @@ impl Writer {
             return Err(Fault::new("writing", "no record could be used").file(self.output.shown()).into());
         }
         self.flush()?;
+        self.write_provenance().map_err(wrap(&self.output))?;
         self.arrays.clear();
         self.columns.clear();
         let Writer { file, output, .. } = self;
