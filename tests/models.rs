@@ -21,8 +21,8 @@ const FORWARD: f32 = 1e-4;
 /// Sampled latents, decoded clips.
 const SAMPLED: f32 = 1e-3;
 /// Norm of the gradient of PA-MAE. Its ReLUs and its max-pool have kinks, and moving the inputs by 1e-6 of themselves moves
-/// the norm by 3e-4 of itself (double precision gives 471.788 here, agrees with finite differences, and scatters from
-/// 471.60 to 471.93), so that the order of summation decides the fourth digit.
+/// the norm by 3e-4 of itself, so the order of summation decides the fourth digit. The recorded 471.7189 is PyTorch in
+/// single precision; PyTorch in double precision, on the equations of reference.py, gives 471.7879.
 const KINKED: f32 = 1e-3;
 /// Most memory at the published size.
 const PEAK_BYTES: u64 = 3 << 30;
