@@ -213,7 +213,8 @@ mod tests {
     #[test]
     fn a_symbolic_link_stays_and_its_file_is_written() {
         let folder = tempfile::tempdir().unwrap();
-        let (file, link, chain) = (folder.path().join("a/out"), folder.path().join("link"), folder.path().join("chain"));
+        let (file, link, chain) =
+            (folder.path().join("a/out"), folder.path().join("link"), folder.path().join("chain"));
         std::fs::create_dir(folder.path().join("a")).unwrap();
         std::os::unix::fs::symlink("a/out", &link).unwrap();
         std::os::unix::fs::symlink(&link, &chain).unwrap();
