@@ -371,8 +371,32 @@ fn a_flow_without_its_template_is_refused() {
 // ---- command lines ----------------------------------------------------------------------------------------
 
 #[test]
+fn a_stack_trace_is_never_part_of_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    features_file(folder.path(), 8, 48, 0.0);
+    let mut command = crate::program::program("amdf-sample", folder.path());
+    command.args(["f.h5", "-o", "out.h5", "-q", "--steps", "1", "--guidance", "1e308", "--weights"]);
+    let output = command.arg(tiny_weights()).env("RUST_BACKTRACE", "1").output().unwrap();
+    let stderr = text(&output.stderr);
+    assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
+}
+
+#[test]
+fn outputs_that_would_overwrite_each_other_are_refused() {
+    let says = ["ecg-prep: error: two outputs go to ./x.h5"];
+    refuses("ecg-prep example.hea -o x.h5 --keep-going --rejects ./x.h5", 2, &says, copy_example);
+    refuses("ecg-prep example.hea --keep-going --rejects -", 2, &["two outputs go to -"], copy_example);
+}
+
+#[test]
+fn pictures_that_were_not_finished_leave_no_folder() {
+    let words = "amdf-sample f.h5 -o out.h5 --gif clips --steps 1 --guidance 1e308 --weights WEIGHTS";
+    refuses(words, 1, &["not finite"], |f| features_file(f, 8, 48, 0.0));
+}
+
+#[test]
 fn command_lines_that_cannot_be_obeyed_end_with_two() {
-    refuses("ecg-prep --preset lovely x.hea", 2, &["lovely", "raw or clean"], |_| ());
+    refuses("ecg-prep --preset lovely x.hea", 2, &["ecg-prep: error:", "lovely", "raw or clean"], |_| ());
     refuses("ecg-prep --no-such-option", 2, &["--no-such-option"], |_| ());
     refuses("pamae-encode ecg.h5", 2, &["--weights"], |_| ());
     refuses("amdf-sample f.h5 --steps 0 --weights WEIGHTS", 2, &["--steps"], |_| ());
