@@ -275,9 +275,36 @@ fn a_trillion_records_that_are_not_there_are_refused() {
 fn features_are_no_ecg() {
     let says = ["field format", "expected ecgflow.ecg", "found ecgflow.features", "ecg-prep"];
     refuses(ENCODE, 1, &says, |f| {
-        ecg_file(f, 5000, 500.0, &["a"], |_| ());
-        let file = hdf5::File::open_rw(f.join("ecg.h5")).unwrap();
+        let file = hdf5::File::create(f.join("ecg.h5")).unwrap();
+        ids(&file, &["a"]);
         file.new_attr::<VarLenUnicode>().create("format").unwrap().write_scalar(&unicode("ecgflow.features")).unwrap();
+    });
+}
+
+#[test]
+fn a_rate_that_is_no_number_is_refused() {
+    let says = ["record a", "expected 500 Hz", "found NaN Hz"];
+    refuses(ENCODE, 1, &says, |f| ecg_file(f, 5000, f64::NAN, &["a"], |_| ()));
+}
+
+#[test]
+fn values_that_lie_in_another_file_are_not_read() {
+    let says = ["field /ecg", "expected data in this file", "found data in another file"];
+    refuses(ENCODE, 1, &says, |f| {
+        fs::write(f.join("secret"), [0; 60000]).unwrap();
+        let file = hdf5::File::create(f.join("ecg.h5")).unwrap();
+        let secret = f.join("secret").display().to_string();
+        let builder = file.new_dataset::<u8>().shape((1, 12, 5000)).external(&secret, 0, 60000);
+        builder.layout(hdf5::dataset::Layout::Contiguous).create("ecg").unwrap();
+        file.new_dataset_builder().with_data(&[0f32; 90000]).create("padding").unwrap();
+        ids(&file, &["a"]);
+    });
+    refuses(ENCODE, 1, &says, |f| {
+        ecg_file(f, 5000, 500.0, &["a"], |_| ());
+        fs::rename(f.join("ecg.h5"), f.join("other.h5")).unwrap();
+        let file = hdf5::File::create(f.join("ecg.h5")).unwrap();
+        file.link_external("other.h5", "/ecg", "ecg").unwrap();
+        ids(&file, &["a"]);
     });
 }
 
