@@ -83,7 +83,7 @@ impl AmdfSample {
         (provenance.seed, provenance.synthetic) = (Some(self.seed), true);
         let count = reader.records().saturating_mul(self.samples);
         let mut outputs = self.clips.begin(&self.stream.output, &provenance, count)?;
-        let rejects = Rejects::new(&self.rejects, log);
+        let rejects = Rejects::begin(&self.rejects, log, &provenance)?;
         let bar = log.progress(count);
         for batch in cli::batches(reader, self.compute.batch, &rejects) {
             let batch = batch?;
@@ -94,7 +94,7 @@ impl AmdfSample {
                 bar.inc(part.len() as u64);
             }
         }
-        rejects.finish(&provenance)?;
+        rejects.finish()?;
         outputs.finish()
     }
 
@@ -107,14 +107,14 @@ impl AmdfSample {
         log.weights(weights, Kind::Vae);
         let provenance = cli::provenance_after(Self::NAME, &reader.provenance(), weights);
         let mut outputs = self.clips.begin(&self.stream.output, &provenance, reader.records())?;
-        let rejects = Rejects::new(&self.rejects, log);
+        let rejects = Rejects::begin(&self.rejects, log, &provenance)?;
         let bar = log.progress(reader.records());
         for batch in cli::batches(reader, self.compute.batch, &rejects) {
             let latents = batch?;
             outputs.put(&latents, Some(&decode.run(&latents)?))?;
             bar.inc(latents.len() as u64);
         }
-        rejects.finish(&provenance)?;
+        rejects.finish()?;
         outputs.finish()
     }
 }

@@ -98,7 +98,7 @@ impl Program for EcgPrep {
         let reading = ReadOptions { rate_hz: self.rate, unit: self.units, leads: self.leads.clone() };
         let provenance = cli::provenance(Self::NAME);
         let mut writer = EcgWriter::begin(&self.output, &provenance, RATE_HZ, self.preset.name(), &steps)?;
-        let rejects = Rejects::new(&self.rejects, log);
+        let rejects = Rejects::begin(&self.rejects, log, &provenance)?;
         let bar = log.progress(self.inputs.len());
         for input in &self.inputs {
             let opened = Source::open(input).and_then(|source| Ok((origin(&source), open_ecg(source, &reading)?)));
@@ -113,7 +113,7 @@ impl Program for EcgPrep {
             }
             bar.inc(1);
         }
-        rejects.finish(&provenance)?;
+        rejects.finish()?;
         writer.finish()
     }
 }

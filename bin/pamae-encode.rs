@@ -83,7 +83,7 @@ impl Program for PamaeEncode {
         let reader = EcgReader::open(source)?;
         let provenance = cli::provenance_after(Self::NAME, &reader.provenance(), &weights);
         let mut writer = FeaturesWriter::begin(&self.stream.output, &provenance)?;
-        let rejects = Rejects::new(&self.rejects, log);
+        let rejects = Rejects::begin(&self.rejects, log, &provenance)?;
         let bar = log.progress(reader.records());
         let accepted = reader.map(|ecg| ecg.and_then(|e| encode.accept(e)).map_err(|e| e.in_file(&shown)));
         for batch in cli::batches(accepted, self.compute.batch, &rejects) {
@@ -94,7 +94,7 @@ impl Program for PamaeEncode {
             }
             bar.inc(batch.len() as u64);
         }
-        rejects.finish(&provenance)?;
+        rejects.finish()?;
         writer.finish()
     }
 }

@@ -119,16 +119,26 @@ pub fn lines(value: &Value) -> String {
 fn write(value: &Value, depth: usize, into: &mut String) {
     let Value::Object(map) = value else { return };
     for (name, value) in map {
-        into.push_str(&"  ".repeat(depth));
+        let margin = "  ".repeat(depth);
+        into.push_str(&margin);
+        let name = plain(name).replace('\n', " ");
         match value {
             Value::Object(_) => {
                 into.push_str(&format!("{name}:\n"));
                 write(value, depth + 1, into);
             }
-            Value::String(text) => into.push_str(&format!("{name}: {text}\n")),
+            Value::String(text) => {
+                let text = plain(text.trim_end()).replace('\n', &format!("\n{margin}  "));
+                into.push_str(&format!("{name}: {text}\n"));
+            }
             other => into.push_str(&format!("{name}: {other}\n")),
         }
     }
+}
+
+/// Without the control characters that could steer a terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -139,5 +149,6 @@ mod tests {
     fn lines_are_indented() {
         let value = json!({ "a": "x", "b": { "c": 1, "d": [1, 2] } });
         assert_eq!(lines(&value), "a: x\nb:\n  c: 1\n  d: [1,2]\n");
+        assert_eq!(lines(&json!({ "a\nb": "x\x1b[2J\ny: z" })), "a b: x [2J\n  y: z\n");
     }
 }

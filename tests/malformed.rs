@@ -275,9 +275,36 @@ fn a_trillion_records_that_are_not_there_are_refused() {
 fn features_are_no_ecg() {
     let says = ["field format", "expected ecgflow.ecg", "found ecgflow.features", "ecg-prep"];
     refuses(ENCODE, 1, &says, |f| {
-        ecg_file(f, 5000, 500.0, &["a"], |_| ());
-        let file = hdf5::File::open_rw(f.join("ecg.h5")).unwrap();
+        let file = hdf5::File::create(f.join("ecg.h5")).unwrap();
+        ids(&file, &["a"]);
         file.new_attr::<VarLenUnicode>().create("format").unwrap().write_scalar(&unicode("ecgflow.features")).unwrap();
+    });
+}
+
+#[test]
+fn a_rate_that_is_no_number_is_refused() {
+    let says = ["record a", "expected 500 Hz", "found NaN Hz"];
+    refuses(ENCODE, 1, &says, |f| ecg_file(f, 5000, f64::NAN, &["a"], |_| ()));
+}
+
+#[test]
+fn values_that_lie_in_another_file_are_not_read() {
+    let says = ["field /ecg", "expected data in this file", "found data in another file"];
+    refuses(ENCODE, 1, &says, |f| {
+        fs::write(f.join("secret"), [0; 60000]).unwrap();
+        let file = hdf5::File::create(f.join("ecg.h5")).unwrap();
+        let secret = f.join("secret").display().to_string();
+        let builder = file.new_dataset::<u8>().shape((1, 12, 5000)).external(&secret, 0, 60000);
+        builder.layout(hdf5::dataset::Layout::Contiguous).create("ecg").unwrap();
+        file.new_dataset_builder().with_data(&[0f32; 90000]).create("padding").unwrap();
+        ids(&file, &["a"]);
+    });
+    refuses(ENCODE, 1, &says, |f| {
+        ecg_file(f, 5000, 500.0, &["a"], |_| ());
+        fs::rename(f.join("ecg.h5"), f.join("other.h5")).unwrap();
+        let file = hdf5::File::create(f.join("ecg.h5")).unwrap();
+        file.link_external("other.h5", "/ecg", "ecg").unwrap();
+        ids(&file, &["a"]);
     });
 }
 
@@ -371,8 +398,32 @@ fn a_flow_without_its_template_is_refused() {
 // ---- command lines ----------------------------------------------------------------------------------------
 
 #[test]
+fn a_stack_trace_is_never_part_of_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    features_file(folder.path(), 8, 48, 0.0);
+    let mut command = crate::program::program("amdf-sample", folder.path());
+    command.args(["f.h5", "-o", "out.h5", "-q", "--steps", "1", "--guidance", "1e308", "--weights"]);
+    let output = command.arg(tiny_weights()).env("RUST_BACKTRACE", "1").output().unwrap();
+    let stderr = text(&output.stderr);
+    assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
+}
+
+#[test]
+fn outputs_that_would_overwrite_each_other_are_refused() {
+    let says = ["ecg-prep: error: two outputs go to ./x.h5"];
+    refuses("ecg-prep example.hea -o x.h5 --keep-going --rejects ./x.h5", 2, &says, copy_example);
+    refuses("ecg-prep example.hea --keep-going --rejects -", 2, &["two outputs go to -"], copy_example);
+}
+
+#[test]
+fn pictures_that_were_not_finished_leave_no_folder() {
+    let words = "amdf-sample f.h5 -o out.h5 --gif clips --steps 1 --guidance 1e308 --weights WEIGHTS";
+    refuses(words, 1, &["not finite"], |f| features_file(f, 8, 48, 0.0));
+}
+
+#[test]
 fn command_lines_that_cannot_be_obeyed_end_with_two() {
-    refuses("ecg-prep --preset lovely x.hea", 2, &["lovely", "raw or clean"], |_| ());
+    refuses("ecg-prep --preset lovely x.hea", 2, &["ecg-prep: error:", "lovely", "raw or clean"], |_| ());
     refuses("ecg-prep --no-such-option", 2, &["--no-such-option"], |_| ());
     refuses("pamae-encode ecg.h5", 2, &["--weights"], |_| ());
     refuses("amdf-sample f.h5 --steps 0 --weights WEIGHTS", 2, &["--steps"], |_| ());

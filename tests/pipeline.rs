@@ -399,3 +399,14 @@ fn the_pipeline_of_the_readme_runs_literally() {
         assert!(fs::metadata(out.path().join(made)).unwrap().len() > 100, "{made}");
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn dev_stdout_is_standard_output() {
+    let out = tempfile::tempdir().unwrap();
+    let line = format!("ecg-prep {} -o /dev/stdout > e.h5", example().display());
+    let output = shell(&line, out.path());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(std::path::Path::new("/dev/stdout").is_symlink());
+    assert!(fs::metadata(out.path().join("e.h5")).unwrap().len() > 1000);
+}

@@ -52,7 +52,18 @@ struct Pictures {
     path: PathBuf,
     /// Whether `path` is a folder with a GIF for each clip.
     folder: bool,
+    /// Whether the folder was made for these.
+    made: bool,
     drawn: Vec<Output>,
+}
+
+impl Drop for Pictures {
+    fn drop(&mut self) {
+        self.drawn.clear();
+        if self.made {
+            let _ = std::fs::remove_dir(&self.path); // where nothing was finished it is empty, else this fails
+        }
+    }
 }
 
 impl ClipOutputs {
@@ -125,7 +136,7 @@ impl Pictures {
                 hint,
             });
         }
-        Ok(Pictures { path: path.to_owned(), folder, drawn: Vec::new() })
+        Ok(Pictures { path: path.to_owned(), folder, made: false, drawn: Vec::new() })
     }
 
     fn put(&mut self, clip: &Cine, synthetic: bool) -> Result<()> {
@@ -133,6 +144,7 @@ impl Pictures {
             self.drawn.push(gif::write(&self.path, clip, synthetic)?);
             return Ok(());
         }
+        self.made |= !self.path.exists();
         std::fs::create_dir_all(&self.path).map_err(Error::io("making the folder", &self.path))?;
         let number = self.drawn.len();
         let file = self.path.join(format!("{number:04}_{}.gif", file_name(&clip.id)));
@@ -140,15 +152,15 @@ impl Pictures {
         Ok(())
     }
 
-    fn finish(self) -> Result<()> {
-        self.drawn.into_iter().try_for_each(Output::finish)
+    fn finish(mut self) -> Result<()> {
+        std::mem::take(&mut self.drawn).into_iter().try_for_each(Output::finish)
     }
 }
 
-/// An id as part of a file name: letters, digits, `.`, `-` and `_` stay, at most 100 of them.
+/// An id as part of a file name: letters, digits, `.`, `-` and `_` stay, at most 100 bytes of them.
 fn file_name(id: &str) -> String {
     let plain = |c: char| if c.is_alphanumeric() || ".-_".contains(c) { c } else { '_' };
-    id.chars().take(100).map(plain).collect()
+    id.char_indices().take_while(|(at, c)| at + c.len_utf8() <= 100).map(|(_, c)| plain(c)).collect()
 }
 
 #[cfg(test)]
@@ -159,6 +171,7 @@ mod tests {
     fn ids_cannot_leave_the_folder() {
         assert_eq!(file_name("../../etc/passwd"), ".._.._etc_passwd");
         assert_eq!(file_name("p 7.draw1"), "p_7.draw1");
+        assert_eq!(file_name(&"\u{5fc3}".repeat(90)).len(), 99); // file systems allow 255 bytes
     }
 
     #[test]

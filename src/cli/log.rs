@@ -24,7 +24,7 @@ impl Log {
 
     fn line(&self, text: &str) {
         // One write a line, so that the stages of a pipe do not mix theirs. A closed stderr is nobody's error.
-        let _ = io::stderr().lock().write_all(format!("{}: {text}\n", self.name).as_bytes());
+        let _ = io::stderr().lock().write_all(format!("{}: {}\n", self.name, one_line(text)).as_bytes());
     }
 
     /// `tool: error: ...` and, when the cure is known, a hint. A reader that left early is no error.
@@ -79,5 +79,21 @@ impl Log {
             bar.set_style(style);
         }
         bar.with_prefix(self.name)
+    }
+}
+
+/// Without control characters: what a file says cannot break the line or steer the terminal.
+fn one_line(text: &str) -> String {
+    text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_one_line_and_steer_no_terminal() {
+        assert_eq!(one_line("record a\nb\x1b[31m\u{9b}2J\n"), "record a b [31m 2J");
+        assert_eq!(one_line("p\u{e9}re: 5 \u{b5}V"), "p\u{e9}re: 5 \u{b5}V");
     }
 }

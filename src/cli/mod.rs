@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done (also when the reader of our pipe leaves early), 1 the work failed, 2 the command line was wrong.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -39,13 +40,12 @@ pub fn main_with<P: Program>() -> ExitCode {
     let program = match P::try_parse() {
         Ok(program) => program,
         Err(error) => {
-            let code = if error.use_stderr() { 2 } else { 0 };
-            let _ = error.print(); // a closed pipe: nobody reads the help
-            return ExitCode::from(code);
+            return ExitCode::from(say(P::NAME, &error));
         }
     };
     let log = Log::new(P::NAME, program.log());
     do_not_lock_files();
+    std::env::set_var("RUST_LIB_BACKTRACE", "0"); // else candle adds a stack trace to every error
     remove_unfinished_on_signals();
     match program.run(&log) {
         Ok(()) => ExitCode::SUCCESS,
@@ -53,6 +53,22 @@ pub fn main_with<P: Program>() -> ExitCode {
             log.error(&error);
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// Prints what the parser says, help or an error; returns the exit code. In a pipe of several stages an error must name its
+/// program. A closed pipe is no error: nobody reads the help.
+fn say(name: &str, error: &clap::Error) -> u8 {
+    let text = error.render().to_string();
+    if !error.use_stderr() || !text.starts_with("error:") {
+        let _ = error.print();
+    } else {
+        let _ = std::io::stderr().lock().write_all(format!("{name}: {text}").as_bytes());
+    }
+    if error.use_stderr() {
+        2
+    } else {
+        0
     }
 }
 

@@ -34,7 +34,7 @@ pub fn predict(
     network.check(reader.size()).map_err(|e| e.in_file(&shown))?;
     let provenance = super::provenance_after(name, &reader.provenance(), &weights);
     let mut writer = TableWriter::begin(&stream.output, &network.columns(), &provenance, !table.no_comments)?;
-    let rejects = Rejects::new(rejects, log);
+    let rejects = Rejects::begin(rejects, log, &provenance)?;
     let bar = log.progress(reader.records());
     let mut rows = 0;
     for batch in super::batches(reader, compute.batch, &rejects) {
@@ -45,7 +45,7 @@ pub fn predict(
         }
         bar.inc(batch.len() as u64);
     }
-    rejects.finish(&provenance)?;
+    rejects.finish()?;
     if rows == 0 {
         return Err(Fault::new("predicting", "no record could be used").file(shown).into());
     }

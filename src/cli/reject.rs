@@ -1,67 +1,70 @@
 //! Bad records: the first stops the run, or with `--keep-going` each is left out and listed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
 
 use super::args::RejectArgs;
 use super::log::Log;
 use crate::data::table::{Row, Value};
 use crate::data::Provenance;
-use crate::error::{Error, Result};
+use crate::error::{Error, Fault, Result};
 use crate::io::table::TableWriter;
 use crate::io::Sink;
 
 /// The records left out so far.
 pub struct Rejects<'a> {
-    args: &'a RejectArgs,
+    keep_going: bool,
     log: &'a Log,
-    rows: RefCell<Vec<Row>>,
+    table: RefCell<Option<TableWriter>>,
+    count: Cell<usize>,
 }
 
 impl<'a> Rejects<'a> {
-    /// Nothing left out yet.
-    pub fn new(args: &'a RejectArgs, log: &'a Log) -> Self {
-        Rejects { args, log, rows: RefCell::new(Vec::new()) }
+    /// Nothing left out yet; begins the list where one is wanted.
+    ///
+    /// # Errors
+    /// Where the list cannot be begun, or another output goes to the same place.
+    pub fn begin(args: &RejectArgs, log: &'a Log, provenance: &Provenance) -> Result<Self> {
+        let columns = ["file", "field", "cause", "expected", "found"].map(str::to_owned);
+        let begin = |path: &PathBuf| TableWriter::begin(path, &columns, provenance, false);
+        let table = RefCell::new(args.rejects.as_ref().map(begin).transpose()?);
+        Ok(Rejects { keep_going: args.keep_going, log, table, count: Cell::new(0) })
     }
 
     /// A good record, or `None` for one that is left out.
     ///
     /// # Errors
-    /// The record's error, unless the run keeps going.
+    /// The record's error, unless the run keeps going; where the list cannot be written.
     pub fn check<T>(&self, result: Result<T>) -> Result<Option<T>> {
         match result {
             Ok(item) => Ok(Some(item)),
-            Err(Error::Input(fault)) if self.args.keep_going => {
+            Err(Error::Input(fault)) if self.keep_going => {
                 self.log.info(&format!("left out: {fault}"));
-                let text = |t: &Option<String>| t.clone().map_or(Value::Missing, Value::Text);
-                let cells = vec![
-                    text(&fault.file),
-                    text(&fault.field),
-                    Value::Text(fault.cause.clone()),
-                    text(&fault.expected),
-                    text(&fault.found),
-                ];
-                self.rows.borrow_mut().push(Row { id: fault.record.clone().unwrap_or_default(), cells });
+                self.count.set(self.count.get() + 1);
+                if let Some(table) = self.table.borrow_mut().as_mut() {
+                    table.put(&row(&fault))?;
+                }
                 Ok(None)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Writes the list and says how many were left out.
+    /// Completes the list and says how many were left out.
     ///
     /// # Errors
     /// Where the list cannot be written.
-    pub fn finish(self, provenance: &Provenance) -> Result<()> {
-        let rows = self.rows.into_inner();
-        if !rows.is_empty() {
-            self.log.warn(&format!("{} records left out", rows.len()));
+    pub fn finish(self) -> Result<()> {
+        if self.count.get() > 0 {
+            self.log.warn(&format!("{} records left out", self.count.get()));
         }
-        let Some(path) = &self.args.rejects else { return Ok(()) };
-        let columns = ["file", "field", "cause", "expected", "found"].map(str::to_owned);
-        let mut table = TableWriter::begin(path, &columns, provenance, false)?;
-        for row in &rows {
-            table.put(row)?;
-        }
-        table.finish()
+        self.table.into_inner().map_or(Ok(()), TableWriter::finish)
     }
+}
+
+fn row(fault: &Fault) -> Row {
+    let text = |t: &Option<String>| t.clone().map_or(Value::Missing, Value::Text);
+    let cause = Value::Text(fault.cause.clone());
+    let cells = vec![text(&fault.file), text(&fault.field), cause, text(&fault.expected), text(&fault.found)];
+    Row { id: fault.record.clone().unwrap_or_default(), cells }
 }

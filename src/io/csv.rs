@@ -21,6 +21,8 @@ use crate::data::recording::Recording;
 use crate::error::{Error, Fault, Result};
 
 const DOING: &str = "reading CSV";
+/// Most columns; more is one long line of something else.
+const COLUMNS: usize = 1 << 16;
 /// Names of a first column that counts or dates the samples.
 const INDEX_NAMES: [&str; 12] =
     ["", "time", "t", "sample", "index", "time_s", "time(s)", "time[s]", "time(sec)", "seconds", "sec", "sample_index"];
@@ -66,6 +68,10 @@ fn read(source: &Source, options: &ReadOptions) -> Result<Recording> {
         Some(row) => row.map_err(malformed)?,
         None => return Err(Fault::new(DOING, "the table is empty").into()),
     };
+    if first.len() > COLUMNS {
+        let fault = Fault::new(DOING, "the first line is too long").field("line 1");
+        return Err(fault.expected(format!("at most {COLUMNS} columns"), first.len()).into());
+    }
     let mut table = Table::begin(&first, options)?;
     for row in rows {
         let row = row.map_err(malformed)?;
@@ -299,6 +305,7 @@ mod tests {
         assert!(error.contains("line 3: expected 2 cells, found 1"), "{error}");
         assert!(read("I,II\n").unwrap_err().to_string().contains("no samples"));
         assert!(read("").unwrap_err().to_string().contains("empty"));
+        assert!(read(&"1,".repeat(70_000)).unwrap_err().to_string().contains("at most 65536 columns, found 70001"));
         assert!(
             read_with("I,II\n100,1\n-900,1\n", &ReadOptions { rate_hz: Some(500.0), ..Default::default() }).is_err()
         );

@@ -1,6 +1,6 @@
 //! Finish or nothing: an output appears complete, by rename or by one copy into the pipe, or not at all.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -10,22 +10,25 @@ use tempfile::TempPath;
 
 use crate::error::{Error, Result};
 
-/// Temporary files that are not finished yet; a signal handler removes them.
-static UNFINISHED: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
+/// Temporary files that are not finished yet, and where they go; a signal handler removes them.
+static UNFINISHED: Mutex<Option<HashMap<PathBuf, Destination>>> = Mutex::new(None);
 
-fn unfinished(change: impl FnOnce(&mut HashSet<PathBuf>)) {
-    let mut set = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
-    change(set.get_or_insert_with(HashSet::new));
+fn unfinished<T>(change: impl FnOnce(&mut HashMap<PathBuf, Destination>) -> T) -> T {
+    let mut map = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+    change(map.get_or_insert_with(HashMap::new))
 }
 
 /// Removes every output that is not finished; for the moment before a signal ends the program.
 pub fn remove_unfinished() {
-    unfinished(|set| {
-        for path in set.drain() {
+    unfinished(|map| {
+        for (path, _) in map.drain() {
             let _ = std::fs::remove_file(path); // nothing more can be done about it
         }
     });
 }
+
+/// Longest chain of symbolic links followed.
+const LINKS: usize = 40;
 
 /// Where a finished output goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,13 +44,16 @@ enum Destination {
 pub struct Output {
     temporary: Option<TempPath>,
     destination: Destination,
+    shown: String,
 }
 
 impl Output {
-    /// Begins an output; `-` is standard output. The temporary file stands beside the final one.
+    /// Begins an output; `-` is standard output. The temporary file stands beside the final one. A symbolic link stays:
+    /// the file that it names is written.
     ///
     /// # Errors
-    /// Where the folder cannot be written, or `binary` data would go to a terminal.
+    /// Where the folder cannot be written, `binary` data would go to a terminal, or another output under way has the same
+    /// destination.
     pub fn begin(path: &Path, binary: bool) -> Result<Output> {
         let destination = destination(path, binary)?;
         let folder = match &destination {
@@ -61,10 +67,21 @@ impl Output {
         builder.prefix(".ecgflow-").suffix(".unfinished");
         let temporary = builder.tempfile_in(&folder).map_err(Error::io("writing in the folder", &folder))?;
         let temporary = temporary.into_temp_path(); // a thousand outputs may be open at once
-        unfinished(|set| {
-            set.insert(temporary.to_path_buf());
+        let taken = unfinished(|map| {
+            let taken = map.values().any(|other| *other == destination && !matches!(other, Destination::Special(_)));
+            if !taken {
+                map.insert(temporary.to_path_buf(), destination.clone());
+            }
+            taken
         });
-        Ok(Output { temporary: Some(temporary), destination })
+        if taken {
+            return Err(Error::usage(format!("two outputs go to {}", path.display())));
+        }
+        let shown = match &destination {
+            Destination::Stdout => "<stdout>".to_owned(),
+            _ => path.display().to_string(),
+        };
+        Ok(Output { temporary: Some(temporary), destination, shown })
     }
 
     /// The temporary file to write to, for libraries that open files themselves.
@@ -81,11 +98,8 @@ impl Output {
     }
 
     /// The name the user knows it by.
-    pub fn shown(&self) -> String {
-        match &self.destination {
-            Destination::Stdout => "<stdout>".to_owned(),
-            Destination::File(path) | Destination::Special(path) => path.display().to_string(),
-        }
+    pub fn shown(&self) -> &str {
+        &self.shown
     }
 
     /// Puts the output in its place.
@@ -96,16 +110,14 @@ impl Output {
         let Some(temporary) = self.temporary.take() else { return Ok(()) };
         let path = temporary.to_path_buf();
         let done = match &self.destination {
-            Destination::Stdout => copy(&path, &mut io::stdout().lock(), "<stdout>"),
+            Destination::Stdout => copy(&path, &mut io::stdout().lock(), &self.shown),
             Destination::Special(to) => {
                 let mut file = File::options().write(true).open(to).map_err(Error::io("writing", to))?;
-                copy(&path, &mut file, &to.display().to_string())
+                copy(&path, &mut file, &self.shown)
             }
             Destination::File(to) => persist(temporary, to),
         };
-        unfinished(|set| {
-            set.remove(&path);
-        });
+        unfinished(|map| map.remove(&path));
         done
     }
 }
@@ -113,15 +125,13 @@ impl Output {
 impl Drop for Output {
     fn drop(&mut self) {
         if let Some(temporary) = self.temporary.take() {
-            unfinished(|set| {
-                set.remove::<Path>(&temporary);
-            });
+            unfinished(|map| map.remove::<Path>(&temporary));
         }
     }
 }
 
 fn destination(path: &Path, binary: bool) -> Result<Destination> {
-    if path == Path::new("-") {
+    if path == Path::new("-") || path == Path::new("/dev/stdout") {
         if binary && io::stdout().is_terminal() {
             let hint = "give -o FILE, or pipe into the next stage".to_owned();
             return Err(Error::Usage { cause: "binary output to a terminal".to_owned(), hint: Some(hint) });
@@ -133,7 +143,22 @@ fn destination(path: &Path, binary: bool) -> Result<Destination> {
             Err(Error::usage(format!("output {} is a directory, expected a file", path.display())))
         }
         Ok(about) if !about.is_file() => Ok(Destination::Special(path.to_owned())),
-        _ => Ok(Destination::File(path.to_owned())),
+        _ => Ok(Destination::File(resolve(path))),
+    }
+}
+
+/// The file that a path means: behind its symbolic links, also where there is no file yet, and under one name however the
+/// path is spelt.
+fn resolve(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        let Ok(to) = std::fs::read_link(&path) else { break };
+        path = path.parent().unwrap_or(Path::new("")).join(to);
+    }
+    let folder = path.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
+    match (folder.and_then(|f| f.canonicalize().ok()), path.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name),
+        _ => path,
     }
 }
 
@@ -182,6 +207,36 @@ mod tests {
         let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, ["out.txt"]);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_symbolic_link_stays_and_its_file_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link, chain) =
+            (folder.path().join("a/out"), folder.path().join("link"), folder.path().join("chain"));
+        std::fs::create_dir(folder.path().join("a")).unwrap();
+        std::os::unix::fs::symlink("a/out", &link).unwrap();
+        std::os::unix::fs::symlink(&link, &chain).unwrap();
+        for (path, content) in [(&link, "first"), (&chain, "second")] {
+            let output = Output::begin(path, false).unwrap();
+            output.file().unwrap().write_all(content.as_bytes()).unwrap();
+            output.finish().unwrap();
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), content);
+        }
+        assert!(link.is_symlink() && chain.is_symlink());
+    }
+
+    #[test]
+    fn two_outputs_under_way_may_not_share_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Output::begin(&folder.path().join("x"), false).unwrap();
+        let error = Output::begin(&folder.path().join("./x"), false).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{error}");
+        drop(first);
+        assert!(Output::begin(&folder.path().join("x"), false).is_ok());
+        let (_one, two) = (Output::begin("/dev/null".as_ref(), true), Output::begin("/dev/null".as_ref(), true));
+        assert!(two.is_ok());
     }
 
     #[test]

@@ -29,7 +29,8 @@ impl TableWriter {
             let origin = comment_lines(provenance);
             file.write_all(origin.as_bytes()).map_err(Error::io("writing", output.shown()))?;
         }
-        let mut csv = csv::Writer::from_writer(file);
+        // Cells with # are quoted: readers take the # lines for comments.
+        let mut csv = csv::WriterBuilder::new().comment(Some(b'#')).from_writer(file);
         let header = std::iter::once("id").chain(columns.iter().map(String::as_str));
         csv.write_record(header).map_err(Error::compute(format!("writing {}", output.shown())))?;
         Ok(TableWriter { csv, output, columns: columns.len() })
@@ -112,11 +113,12 @@ mod tests {
         let mut table = TableWriter::begin(&path, &["x".into(), "y".into()], &provenance, true).unwrap();
         let cells = vec![Value::Number(1.5), Value::Missing];
         table.put(&Row { id: "a,\"b\"".into(), cells }).unwrap();
+        table.put(&Row { id: "#7".into(), cells: vec![Value::Missing, Value::Missing] }).unwrap();
         assert!(table.put(&Row { id: "c".into(), cells: vec![] }).is_err());
         table.finish().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let (comments, rows): (Vec<&str>, Vec<&str>) = text.lines().partition(|l| l.starts_with('#'));
         assert_eq!(comments[1], "# command: test -o t.csv");
-        assert_eq!(rows, ["id,x,y", "\"a,\"\"b\"\"\",1.5,"]);
+        assert_eq!(rows, ["id,x,y", "\"a,\"\"b\"\"\",1.5,", "\"#7\",,"]);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use hdf5::dataset::Layout;
 use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
 use hdf5::{Container, Dataset, File, H5Type, Hyperslab, Location, Selection, SliceOrIndex};
 use ndarray::{Array, Array1, ArrayD, Dimension};
@@ -17,6 +18,8 @@ const STRING: usize = 1024;
 const RECORD: usize = 1 << 26;
 /// Deflate shrinks by at most 1032; anything beyond claims data that is not there.
 const SHRINK: u64 = 1100;
+/// The datasets with the most bytes.
+const LARGE: [&str; 4] = ["ecg", "feature", "cine", "latent"];
 /// Bytes of unpacked chunks kept where a chunk holds several records, so that it is not unpacked again for each.
 const CACHE: usize = 32 << 20;
 
@@ -50,8 +53,12 @@ impl Reader {
         }
         let bytes = std::fs::metadata(source.path()).map_err(Error::io("opening", source.shown()))?.len();
         let broken = |e: hdf5::Error| fault(&format!("the HDF5 file is damaged: {e}"));
+        if source.path().to_str().is_none() {
+            let hint = "rename the file, or give it on standard input";
+            return Err(fault("").expected("a file name in UTF-8", "other bytes").hint(hint).into());
+        }
         let mut file = File::open(source.path()).map_err(broken)?;
-        if file.datasets().map_err(broken)?.iter().any(shares_chunks) {
+        if LARGE.iter().filter_map(|name| file.dataset(name).ok()).any(|d| shares_chunks(&d)) {
             let mut options = File::with_options();
             options.with_fapl(|p| p.chunk_cache(521, CACHE, 1.0));
             file = options.open(source.path()).map_err(broken)?;
@@ -140,12 +147,22 @@ impl Reader {
         Ok(dataset)
     }
 
-    /// Holds the claimed size of a dataset against what the file stores.
+    /// Holds the claimed size of a dataset against what the file stores; what it says lies in other files is not read.
     fn bound(&self, dataset: &Dataset, field: &str, record_bytes: usize) -> Result<()> {
+        if !self.is_inside(dataset) {
+            let hint = "copy the data into this file, for example with h5repack";
+            return Err(self
+                .fault("")
+                .field(field)
+                .expected("data in this file", "data in another file")
+                .hint(hint)
+                .into());
+        }
         let stored = dataset.storage_size();
         let claimed = (self.records as u64).saturating_mul(record_bytes as u64);
         let possible = if dataset.is_chunked() { stored.saturating_mul(SHRINK) } else { stored };
-        let chunk = dataset.chunk().map_or(0, |c| c.iter().fold(1u64, |n, d| n.saturating_mul(*d as u64)));
+        let width = dataset.dtype().map_or(1, |t| t.size() as u64);
+        let chunk = dataset.chunk().map_or(0, |c| c.iter().fold(width, |n, d| n.saturating_mul(*d as u64)));
         if stored > self.bytes || claimed > possible || chunk > self.bytes.saturating_mul(SHRINK) {
             let expected = format!("data for {} records ({claimed} bytes)", self.records);
             let found = format!("{stored} bytes claimed in a file of {}", self.bytes);
@@ -153,6 +170,12 @@ impl Reader {
             return Err(self.fault("").field(field).expected(expected, found).hint(hint).into());
         }
         Ok(())
+    }
+
+    /// Whether the values of a dataset lie in this file: no external link, no external storage, no virtual dataset.
+    fn is_inside(&self, dataset: &Dataset) -> bool {
+        let stored_here = dataset.dcpl().is_ok_and(|p| p.external().is_empty() && p.layout() != Layout::Virtual);
+        stored_here && dataset.filename() == self.file.filename()
     }
 
     /// The id of record `i`; each may occur once.
@@ -173,7 +196,7 @@ impl Reader {
 
     /// The string of record `i` in an optional text dataset.
     pub fn string(&self, name: &str, i: usize) -> Option<String> {
-        let dataset = self.file.dataset(name).ok().filter(|d| d.shape() == [self.records])?;
+        let dataset = self.file.dataset(name).ok().filter(|d| d.shape() == [self.records] && self.is_inside(d))?;
         text_at(&dataset, i)
     }
 
@@ -205,6 +228,7 @@ fn provenance(file: &File) -> Provenance {
     let text = |name: &str| text_attribute(file, name);
     let seed = file.attr("seed").ok().and_then(|a| a.read_scalar::<u64>().ok());
     let synthetic = file.attr("synthetic").ok().and_then(|a| a.read_scalar::<bool>().ok());
+    let synthetic = synthetic.or_else(|| number_attribute(file, "synthetic").map(|n| n != 0.0)); // as R writes it
     let history = text("history").and_then(|json| serde_json::from_str(&json).ok());
     Provenance {
         tool: text("tool").unwrap_or_else(|| "unknown".to_owned()),
