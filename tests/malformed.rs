@@ -345,7 +345,7 @@ fn weights_that_are_none_are_refused() {
 #[test]
 fn weights_without_the_model_are_refused() {
     let words = "pamae-encode ecg.h5 -o out.h5 --weights w.safetensors";
-    refuses(words, 1, &["w.safetensors", "pamae"], |f| {
+    refuses(words, 1, &["w.safetensors", "expected pamae, found phenotype"], |f| {
         ecg_file(f, 5000, 500.0, &["a"], |_| ());
         succeed("ecgflow init tiny --only phenotype -o w.safetensors", f);
     });

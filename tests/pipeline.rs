@@ -223,6 +223,14 @@ fn cycles_can_be_chosen() {
     assert!(text(&output.stderr).contains("record example, field cycle"), "{}", text(&output.stderr));
 }
 
+#[test]
+fn weights_of_pamae_alone_encode() {
+    let out = tempfile::tempdir().unwrap();
+    succeed("ecgflow init tiny --only pamae -o p.safetensors", out.path());
+    succeed(&format!("ecg-prep {} -o ecg.h5", example().display()), out.path());
+    succeed("pamae-encode ecg.h5 -o f.h5 --weights p.safetensors", out.path());
+}
+
 // ---- pipes, signals, memory -------------------------------------------------------------------------------
 
 #[test]

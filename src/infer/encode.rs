@@ -51,8 +51,9 @@ impl Encode {
         device: &Device,
     ) -> Result<Encode> {
         let of_flow = match choice {
-            EncoderChoice::Pamae => None,
-            EncoderChoice::Auto | EncoderChoice::Flow => weights.flow_encoder(device)?,
+            EncoderChoice::Auto if weights.has(Kind::Flow) => weights.flow_encoder(device)?,
+            EncoderChoice::Flow => weights.flow_encoder(device)?,
+            EncoderChoice::Auto | EncoderChoice::Pamae => None,
         };
         let (kind, config, builder) = match of_flow {
             Some((config, builder)) => (Kind::Flow, config, builder),
