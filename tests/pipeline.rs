@@ -217,10 +217,12 @@ fn cycles_can_be_chosen() {
         assert!(features.iter().all(found), "{choice} is no complete beat");
     }
     assert_eq!(encode("published").len(), 3);
-    let words = format!("pamae-encode ecg.h5 -o x.h5 --cycle 999 --weights {}", weights.display());
-    let output = run(&words, out.path());
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("record example, field cycle"), "{}", text(&output.stderr));
+    for beat in [999, usize::MAX] {
+        let words = format!("pamae-encode ecg.h5 -o x.h5 --cycle {beat} --weights {}", weights.display());
+        let output = run(&words, out.path());
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains("record example, field cycle"), "{}", text(&output.stderr));
+    }
 }
 
 #[test]

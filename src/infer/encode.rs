@@ -112,7 +112,7 @@ impl Encode {
         }
         let fault = Fault::new("encoding ECG", "PA-MAE finds no such beat").record(&ecg.id).field("cycle");
         let expected = match self.cycle {
-            CycleChoice::Index(beat) => format!("at least {} complete beats", beat + 1),
+            CycleChoice::Index(beat) => format!("at least {} complete beats", beat.saturating_add(1)),
             _ => "a complete beat".to_owned(),
         };
         let hint = "--cycle published falls back on the middle of the record";
