@@ -224,6 +224,8 @@ fn a_truncated_hdf5_file_is_refused() {
 fn another_rate_is_refused() {
     let says = ["ecg.h5, record a", "field fs", "expected 500 Hz", "found 250 Hz", "ecg-prep"];
     refuses(ENCODE, 1, &says, |f| ecg_file(f, 5000, 250.0, &["a"], |_| ()));
+    let says = ["expected 500 Hz", "found NaN Hz"];
+    refuses(ENCODE, 1, &says, |f| ecg_file(f, 5000, f64::NAN, &["a"], |_| ()));
 }
 
 #[test]

@@ -80,7 +80,8 @@ impl Encode {
     pub fn accept(&self, ecg: Ecg) -> Result<Ecg> {
         let fault = |field: &str| Fault::new("encoding ECG", "").record(&ecg.id).field(field);
         let hint = "run it through ecg-prep";
-        if (ecg.rate_hz - RATE_HZ).abs() > 1e-6 {
+        let is_its_rate = (ecg.rate_hz - RATE_HZ).abs() <= 1e-6; // false for NaN
+        if !is_its_rate {
             let found = format!("{} Hz", ecg.rate_hz);
             return Err(fault("fs").expected(format!("{RATE_HZ} Hz"), found).hint(hint).into());
         }
