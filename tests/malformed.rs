@@ -305,6 +305,12 @@ fn infinite_features_are_refused() {
     });
 }
 
+#[test]
+fn latents_that_are_not_finite_are_not_written() {
+    let words = "amdf-sample f.h5 -o out.h5 --latent-only --alpha 1e39 --weights WEIGHTS";
+    refuses(words, 1, &["the latent of record a is not finite"], |f| features_file(f, 8, 48, 0.0));
+}
+
 fn cine_file(folder: &Path, side: usize, value: f32) {
     let file = hdf5::File::create(folder.join("c.h5")).unwrap();
     let cine = Array4::from_elem((1, 8, side, side), value);

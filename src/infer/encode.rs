@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use ndarray::{Array1, Array2};
 
-use super::{by_device, stack};
+use super::{by_device, finite, stack};
 use crate::checkpoint::{Kind, Weights};
 use crate::data::ecg::{Ecg, LEADS};
 use crate::data::features::Features;
@@ -97,7 +97,7 @@ impl Encode {
     /// `p.beat0`, `p.beat1`, ...
     ///
     /// # Errors
-    /// Where the computation fails; inside, for a record in which the chosen cycle is not found.
+    /// Where the computation fails or yields values that are not finite; inside, for a record in which the chosen cycle is not found.
     pub fn run(&self, batch: &[Ecg]) -> Result<Vec<Result<Vec<Features>>>> {
         let found = by_device(batch, &self.device, |part| {
             let ecg = stack(part, |e| tensor::from_array(e.samples_mv.view(), &self.device))?; // (B, 12, N)
@@ -129,6 +129,7 @@ impl Encode {
         let chosen = cycles(sin, cos, self.cycle);
         let features = chosen.iter().enumerate().map(|(k, &(start, end))| {
             let feature: Array2<f32> = tensor::to_array(&align(semantic, start, end, self.frames)?.t()?)?; // (T, D)
+            finite("features", &ecg.id, &feature)?;
             let angle = Array1::from(phase_angle(&align(phase, start, end, self.frames)?)?); // (T)
             let id = if self.cycle == CycleChoice::All { format!("{}.beat{k}", ecg.id) } else { ecg.id.clone() };
             let cycle = [start, end].map(|at| i32::try_from(at * STRIDE).unwrap_or(i32::MAX));
