@@ -37,7 +37,7 @@ pub fn open_ecg(source: Source, options: &ReadOptions) -> Result<Recordings> {
     Ok(Box::new((0..reader.records()).map(move |i| {
         let id = reader.id(i)?;
         let samples: Array2<f64> = reader.array(&ecg, i)?;
-        Recording::new(id, leads.clone(), rate_hz, samples * to_mv).map_err(|e| e.in_file("HDF5"))
+        Recording::new(id, leads.clone(), rate_hz, samples * to_mv).map_err(|e| e.in_file(reader.shown()))
     })))
 }
 
