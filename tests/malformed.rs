@@ -381,6 +381,9 @@ fn a_flow_without_its_template_is_refused() {
 #[test]
 fn command_lines_that_cannot_be_obeyed_end_with_two() {
     refuses("ecg-prep --preset lovely x.hea", 2, &["lovely", "raw or clean"], |_| ());
+    refuses("ecg-prep --mains 0 x.hea", 2, &["--mains", "above zero"], |_| ());
+    refuses("ecg-prep --mains 250 x.hea", 2, &["mains frequency: expected above 0 and below 250 Hz"], |_| ());
+    refuses("ecg-prep --rate 0 x.hea", 2, &["--rate", "above zero"], |_| ());
     refuses("ecg-prep --no-such-option", 2, &["--no-such-option"], |_| ());
     refuses("pamae-encode ecg.h5", 2, &["--weights"], |_| ());
     refuses("amdf-sample f.h5 --steps 0 --weights WEIGHTS", 2, &["--steps"], |_| ());
