@@ -389,10 +389,15 @@ fn command_lines_that_cannot_be_obeyed_end_with_two() {
     refuses("amdf-sample f.h5 --steps 0 --weights WEIGHTS", 2, &["--steps"], |_| ());
     refuses("amdf-sample f.h5 --alpha -1 --weights WEIGHTS", 2, &["--alpha"], |_| ());
     refuses("amdf-sample f.h5 -o x.h5 --latent x.h5 --weights WEIGHTS", 2, &["x.h5"], |f| features_file(f, 8, 48, 0.0));
-    refuses("amdf-sample l.h5 -o x.h5 --latent-only --weights WEIGHTS", 2, &["--latent-only", "latents already"], |f| {
-        features_file(f, 8, 48, 0.0);
-        succeed(&format!("amdf-sample f.h5 -o l.h5 --latent-only --weights {}", tiny_weights().display()), f);
-    });
+    refuses(
+        "amdf-sample l.h5 -o x.h5 --latent-only --weights WEIGHTS",
+        2,
+        &["--latent-only", "latents already"],
+        |f| {
+            features_file(f, 8, 48, 0.0);
+            succeed(&format!("amdf-sample f.h5 -o l.h5 --latent-only --weights {}", tiny_weights().display()), f);
+        },
+    );
     refuses("ecgflow init huge -o w", 2, &["huge", "published, paper, compact or tiny"], |_| ());
     refuses("ecgflow", 2, &["Usage"], |_| ());
 }
