@@ -10,7 +10,7 @@ use ecgflow::infer::generate::{draws, Decode, Flow};
 use ecgflow::io::hdf5::{format, FeaturesReader, LatentReader, Reader};
 use ecgflow::io::Source;
 use ecgflow::model::amdf::{Sampling, TimeGrid};
-use ecgflow::Result;
+use ecgflow::{Error, Result};
 
 /// Generate cine cardiac MR clips from the features of one heartbeat.
 ///
@@ -100,6 +100,9 @@ impl AmdfSample {
 
     /// Latents -> clips.
     fn decode(self, source: Source, weights: &Weights, log: &Log) -> Result<()> {
+        if self.clips.latent_only {
+            return Err(Error::usage("--latent-only: the input holds latents already"));
+        }
         let decode = Decode::open(weights, &self.compute.device.open()?)?;
         let shown = source.shown().to_owned();
         let reader = LatentReader::open(source)?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use ecgflow::cli::args::{non_negative, LogArgs, RejectArgs};
+use ecgflow::cli::args::{non_negative, positive, LogArgs, RejectArgs};
 use ecgflow::cli::{self, log::Log, reject::Rejects, Program};
 use ecgflow::io::hdf5::{origin, EcgWriter};
 use ecgflow::io::{open_ecg, ReadOptions, Sink, Source, Unit};
@@ -29,7 +29,7 @@ struct EcgPrep {
     #[arg(long, value_name = "PRESET", default_value = "clean", value_parser = preset)]
     preset: Preset,
     /// Remove the mains at this frequency too, Hz (50 or 60).
-    #[arg(long, value_name = "HZ", allow_negative_numbers = true, value_parser = non_negative)]
+    #[arg(long, value_name = "HZ", allow_negative_numbers = true, value_parser = positive)]
     mains: Option<f64>,
     /// Where the ten seconds begin, s [default: so that they are the centre].
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = non_negative)]
@@ -41,7 +41,7 @@ struct EcgPrep {
     #[arg(long, value_name = "RULE", default_value = "qrs", value_parser = detector)]
     rpeaks: Detector,
     /// Samples a second, for files that do not say it.
-    #[arg(long, value_name = "HZ", allow_negative_numbers = true, value_parser = non_negative, help_heading = "Reading")]
+    #[arg(long, value_name = "HZ", allow_negative_numbers = true, value_parser = positive, help_heading = "Reading")]
     rate: Option<f64>,
     /// Unit of the samples, for files that do not say it: uV, mV or V.
     #[arg(long, value_name = "UNIT", value_parser = unit, help_heading = "Reading")]

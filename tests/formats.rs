@@ -1,11 +1,14 @@
 //! Readers against the reference reader (testdata/golden/wfdb_golden.py), on real recordings where they are at hand,
-//! and against thousands of damaged files.
+//! and against thousands of damaged files; our own files against what was written.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ecgflow::data::ecg::{Ecg, Quality};
 use ecgflow::data::recording::Recording;
-use ecgflow::io::{open_ecg, ReadOptions, Source, Unit};
+use ecgflow::data::Provenance;
+use ecgflow::io::hdf5::{EcgReader, EcgWriter};
+use ecgflow::io::{open_ecg, ReadOptions, Sink, Source, Unit};
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -214,4 +217,25 @@ fn damaged_files_are_errors_not_panics_and_take_no_memory() {
     assert!(good > 100 && bad > 1000, "{good} read, {bad} refused: the damage is too strong or too weak");
     let grown = peak_memory().saturating_sub(before);
     assert!(grown < 512 << 20, "memory grew by {grown} bytes");
+}
+
+#[test]
+fn a_prepared_ecg_comes_back_as_it_was_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ecg.h5");
+    let mut flat = [false; 12];
+    flat[6] = true;
+    let ecg = Ecg {
+        id: "p1".into(),
+        rate_hz: 500.0,
+        samples_mv: ndarray::Array2::from_shape_fn((12, 40), |(lead, n)| (lead * 40 + n) as f32),
+        r_peak: vec![3, 17, 31],
+        heart_rate: 71.5,
+        quality: Quality { flat, einthoven_mv: 0.25, rr_sd_ms: 12.5 },
+    };
+    let mut writer = EcgWriter::begin(&path, &Provenance::now("test", "test".into()), 500.0, "raw", &[]).unwrap();
+    writer.put(&ecg).unwrap();
+    writer.finish().unwrap();
+    let read: Vec<Ecg> = EcgReader::open(Source::open(&path).unwrap()).unwrap().map(|e| e.unwrap()).collect();
+    assert_eq!(read, [ecg]);
 }

@@ -224,6 +224,8 @@ fn a_truncated_hdf5_file_is_refused() {
 fn another_rate_is_refused() {
     let says = ["ecg.h5, record a", "field fs", "expected 500 Hz", "found 250 Hz", "ecg-prep"];
     refuses(ENCODE, 1, &says, |f| ecg_file(f, 5000, 250.0, &["a"], |_| ()));
+    let says = ["expected 500 Hz", "found NaN Hz"];
+    refuses(ENCODE, 1, &says, |f| ecg_file(f, 5000, f64::NAN, &["a"], |_| ()));
 }
 
 #[test]
@@ -330,6 +332,12 @@ fn infinite_features_are_refused() {
     });
 }
 
+#[test]
+fn latents_that_are_not_finite_are_not_written() {
+    let words = "amdf-sample f.h5 -o out.h5 --latent-only --alpha 1e39 --weights WEIGHTS";
+    refuses(words, 1, &["the latent of record a is not finite"], |f| features_file(f, 8, 48, 0.0));
+}
+
 fn cine_file(folder: &Path, side: usize, value: f32) {
     let file = hdf5::File::create(folder.join("c.h5")).unwrap();
     let cine = Array4::from_elem((1, 8, side, side), value);
@@ -372,7 +380,7 @@ fn weights_that_are_none_are_refused() {
 #[test]
 fn weights_without_the_model_are_refused() {
     let words = "pamae-encode ecg.h5 -o out.h5 --weights w.safetensors";
-    refuses(words, 1, &["w.safetensors", "pamae"], |f| {
+    refuses(words, 1, &["w.safetensors", "expected pamae, found phenotype"], |f| {
         ecg_file(f, 5000, 500.0, &["a"], |_| ());
         succeed("ecgflow init tiny --only phenotype -o w.safetensors", f);
     });
@@ -424,11 +432,23 @@ fn pictures_that_were_not_finished_leave_no_folder() {
 #[test]
 fn command_lines_that_cannot_be_obeyed_end_with_two() {
     refuses("ecg-prep --preset lovely x.hea", 2, &["ecg-prep: error:", "lovely", "raw or clean"], |_| ());
+    refuses("ecg-prep --mains 0 x.hea", 2, &["--mains", "above zero"], |_| ());
+    refuses("ecg-prep --mains 250 x.hea", 2, &["mains frequency: expected above 0 and below 250 Hz"], |_| ());
+    refuses("ecg-prep --rate 0 x.hea", 2, &["--rate", "above zero"], |_| ());
     refuses("ecg-prep --no-such-option", 2, &["--no-such-option"], |_| ());
     refuses("pamae-encode ecg.h5", 2, &["--weights"], |_| ());
     refuses("amdf-sample f.h5 --steps 0 --weights WEIGHTS", 2, &["--steps"], |_| ());
     refuses("amdf-sample f.h5 --alpha -1 --weights WEIGHTS", 2, &["--alpha"], |_| ());
     refuses("amdf-sample f.h5 -o x.h5 --latent x.h5 --weights WEIGHTS", 2, &["x.h5"], |f| features_file(f, 8, 48, 0.0));
+    refuses(
+        "amdf-sample l.h5 -o x.h5 --latent-only --weights WEIGHTS",
+        2,
+        &["--latent-only", "latents already"],
+        |f| {
+            features_file(f, 8, 48, 0.0);
+            succeed(&format!("amdf-sample f.h5 -o l.h5 --latent-only --weights {}", tiny_weights().display()), f);
+        },
+    );
     refuses("ecgflow init huge -o w", 2, &["huge", "published, paper, compact or tiny"], |_| ());
     refuses("ecgflow", 2, &["Usage"], |_| ());
 }

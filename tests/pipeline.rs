@@ -217,10 +217,20 @@ fn cycles_can_be_chosen() {
         assert!(features.iter().all(found), "{choice} is no complete beat");
     }
     assert_eq!(encode("published").len(), 3);
-    let words = format!("pamae-encode ecg.h5 -o x.h5 --cycle 999 --weights {}", weights.display());
-    let output = run(&words, out.path());
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("record example, field cycle"), "{}", text(&output.stderr));
+    for beat in [999, usize::MAX] {
+        let words = format!("pamae-encode ecg.h5 -o x.h5 --cycle {beat} --weights {}", weights.display());
+        let output = run(&words, out.path());
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains("record example, field cycle"), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn weights_of_pamae_alone_encode() {
+    let out = tempfile::tempdir().unwrap();
+    succeed("ecgflow init tiny --only pamae -o p.safetensors", out.path());
+    succeed(&format!("ecg-prep {} -o ecg.h5", example().display()), out.path());
+    succeed("pamae-encode ecg.h5 -o f.h5 --weights p.safetensors", out.path());
 }
 
 // ---- pipes, signals, memory -------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 //! The configurations of one weights file: within limits, and in agreement with each other.
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
@@ -173,11 +174,19 @@ fn check_vit(name: &str, config: &vit::Config) -> Result<()> {
     within(&format!("{name}.width"), config.width, 1..=16_384)?;
     within(&format!("{name}.depth"), config.depth, 1..=256)?;
     divides(&format!("{name}.heads"), config.heads, config.width)?;
-    let outputs = match &config.task {
-        Task::Phenotype { fields } => fields.len(),
-        Task::Diagnosis { labels } => labels.len(),
+    let columns: Vec<String> = match &config.task {
+        Task::Phenotype { fields } => fields.iter().map(u32::to_string).collect(),
+        Task::Diagnosis { labels } => labels.clone(),
     };
-    within(&format!("{name}.task"), outputs, 1..=65_536)
+    within(&format!("{name}.task"), columns.len(), 1..=65_536)?;
+    let mut seen = HashSet::from(["", "id"]); // each becomes a column of a table, beside `id`
+    match columns.iter().find(|column| !seen.insert(column.as_str())) {
+        None => Ok(()),
+        Some(column) => {
+            let fault = Fault::new(DOING, "").field(format!("{name}.task"));
+            Err(fault.expected("different names, none empty or id", format!("{column:?}")).into())
+        }
+    }
 }
 
 #[cfg(test)]
@@ -223,6 +232,12 @@ mod tests {
         configs.flow = Some(amdf::Config { depth: usize::MAX, ..amdf::Config::published() });
         assert!(configs.check().unwrap_err().to_string().contains("field flow.depth: expected 1 to 256"));
         configs.flow = None;
+        for labels in [["HCM", "HCM"], ["HCM", ""], ["id", "HCM"]] {
+            let labels = labels.map(str::to_owned).to_vec();
+            let config = vit::Config::published(Task::Diagnosis { labels });
+            let error = Configs { diagnosis: Some(config), ..Configs::default() }.check().unwrap_err().to_string();
+            assert!(error.contains("field diagnosis.task: expected different names"), "{error}");
+        }
         configs.vae = Some(vae::Config { attention_levels: vec![4], ..vae::Config::published() });
         assert!(configs.check().is_err());
     }

@@ -85,6 +85,15 @@ pub fn count(text: &str) -> Result<usize, String> {
     bounded(text, 1_000_000)
 }
 
+/// A finite number above zero.
+///
+/// # Errors
+/// A sentence for clap.
+pub fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|x: &f64| x.is_finite() && *x > 0.0);
+    number.ok_or_else(|| "expected a number above zero".to_owned())
+}
+
 /// A finite number, zero or more.
 ///
 /// # Errors

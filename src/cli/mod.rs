@@ -125,7 +125,7 @@ pub fn provenance_after(tool: &str, input: &Provenance, weights: &Weights) -> Pr
 pub fn use_threads(threads: Option<usize>) -> Result<()> {
     let available = || std::thread::available_parallelism().map_or(1, usize::from);
     let threads = threads.unwrap_or_else(available);
-    // candle sizes its products by this variable, whatever the pool; no thread of ours runs yet.
+    // candle sizes its products by this variable, whatever the pool; the one thread that runs, for signals, reads none.
     std::env::set_var("RAYON_NUM_THREADS", threads.to_string());
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     pool.map_err(crate::error::Error::compute("starting threads"))

@@ -48,12 +48,18 @@ impl Provenance {
         }
     }
 
-    /// Puts the provenance of the input in front; what follows a synthetic input is synthetic.
+    /// Adds the provenance of an input, its history first; a step of two inputs stands there once. What follows a
+    /// synthetic input is synthetic.
     pub fn after(mut self, input: &Provenance) -> Self {
         let mut input = input.clone();
-        self.history = std::mem::take(&mut input.history);
         self.synthetic |= input.synthetic;
-        self.history.push(input);
+        let mut steps = std::mem::take(&mut input.history);
+        steps.push(input);
+        for step in steps {
+            if !self.history.contains(&step) {
+                self.history.push(step);
+            }
+        }
         self
     }
 }
@@ -72,5 +78,14 @@ mod tests {
         let tools: Vec<&str> = third.history.iter().map(|p| p.tool.as_str()).collect();
         assert_eq!(tools, ["a", "b"]);
         assert!(third.history.iter().all(|p| p.history.is_empty()));
+    }
+
+    #[test]
+    fn every_input_is_remembered_once() {
+        let first = Provenance::now("a", "a x".into());
+        let [left, right] = ["b l", "b r"].map(|command| Provenance::now("b", command.into()).after(&first));
+        let joined = Provenance::now("c", "c l r".into()).after(&left).after(&right);
+        let commands: Vec<&str> = joined.history.iter().map(|p| p.command.as_str()).collect();
+        assert_eq!(commands, ["a x", "b l", "b r"]);
     }
 }

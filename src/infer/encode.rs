@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use ndarray::{Array1, Array2};
 
-use super::{by_device, stack};
+use super::{by_device, finite, stack};
 use crate::checkpoint::{Kind, Weights};
 use crate::data::ecg::{Ecg, LEADS};
 use crate::data::features::Features;
@@ -51,8 +51,9 @@ impl Encode {
         device: &Device,
     ) -> Result<Encode> {
         let of_flow = match choice {
-            EncoderChoice::Pamae => None,
-            EncoderChoice::Auto | EncoderChoice::Flow => weights.flow_encoder(device)?,
+            EncoderChoice::Auto if weights.has(Kind::Flow) => weights.flow_encoder(device)?,
+            EncoderChoice::Flow => weights.flow_encoder(device)?,
+            EncoderChoice::Auto | EncoderChoice::Pamae => None,
         };
         let (kind, config, builder) = match of_flow {
             Some((config, builder)) => (Kind::Flow, config, builder),
@@ -79,8 +80,8 @@ impl Encode {
     pub fn accept(&self, ecg: Ecg) -> Result<Ecg> {
         let fault = |field: &str| Fault::new("encoding ECG", "").record(&ecg.id).field(field);
         let hint = "run it through ecg-prep";
-        let off = (ecg.rate_hz - RATE_HZ).abs();
-        if off.is_nan() || off > 1e-6 {
+        let is_its_rate = (ecg.rate_hz - RATE_HZ).abs() <= 1e-6; // false for NaN
+        if !is_its_rate {
             let found = format!("{} Hz", ecg.rate_hz);
             return Err(fault("fs").expected(format!("{RATE_HZ} Hz"), found).hint(hint).into());
         }
@@ -96,7 +97,7 @@ impl Encode {
     /// `p.beat0`, `p.beat1`, ...
     ///
     /// # Errors
-    /// Where the computation fails; inside, for a record in which the chosen cycle is not found.
+    /// Where the computation fails or yields values that are not finite; inside, for a record in which the chosen cycle is not found.
     pub fn run(&self, batch: &[Ecg]) -> Result<Vec<Result<Vec<Features>>>> {
         let found = by_device(batch, &self.device, |part| {
             let ecg = stack(part, |e| tensor::from_array(e.samples_mv.view(), &self.device))?; // (B, 12, N)
@@ -112,7 +113,7 @@ impl Encode {
         }
         let fault = Fault::new("encoding ECG", "PA-MAE finds no such beat").record(&ecg.id).field("cycle");
         let expected = match self.cycle {
-            CycleChoice::Index(beat) => format!("at least {} complete beats", beat + 1),
+            CycleChoice::Index(beat) => format!("at least {} complete beats", beat.saturating_add(1)),
             _ => "a complete beat".to_owned(),
         };
         let hint = "--cycle published falls back on the middle of the record";
@@ -128,6 +129,7 @@ impl Encode {
         let chosen = cycles(sin, cos, self.cycle);
         let features = chosen.iter().enumerate().map(|(k, &(start, end))| {
             let feature: Array2<f32> = tensor::to_array(&align(semantic, start, end, self.frames)?.t()?)?; // (T, D)
+            finite("features", &ecg.id, &feature)?;
             let angle = Array1::from(phase_angle(&align(phase, start, end, self.frames)?)?); // (T)
             let id = if self.cycle == CycleChoice::All { format!("{}.beat{k}", ecg.id) } else { ecg.id.clone() };
             let cycle = [start, end].map(|at| i32::try_from(at * STRIDE).unwrap_or(i32::MAX));

@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use ndarray::{Array3, Array4};
 
-use super::{by_device, stack};
+use super::{by_device, finite, stack};
 use crate::checkpoint::{Kind, Weights};
 use crate::data::cine::{Cine, Latent};
 use crate::data::features::Features;
@@ -91,7 +91,7 @@ impl Flow {
     /// Draws latents: x0 = template + alpha * noise, carried along the flow.
     ///
     /// # Errors
-    /// Where the computation fails.
+    /// Where the computation fails or yields values that are not finite.
     pub fn run(&self, draws: &[Draw<'_>]) -> Result<Vec<Latent>> {
         by_device(draws, &self.device, |part| {
             let amdf::Config { latent_channels, frames, latent_side, .. } = self.config;
@@ -104,6 +104,7 @@ impl Flow {
             let latents = amdf::sample(&self.velocity, &start, &feature, steps, guidance, grid, |_| ())?; // (B, C, T, L, L)
             let latent = |(b, d): (usize, &Draw<'_>)| {
                 let latent: Array4<f32> = tensor::to_array(&latents.get(b)?)?;
+                finite("latent", &d.id, &latent)?;
                 Ok(Latent {
                     id: d.id.clone(),
                     source: d.features.id.clone(),
@@ -160,9 +161,7 @@ impl Decode {
             let clips = clips.clamp(-1f32, 1f32)?.affine(0.5, 0.5)?.squeeze(1)?; // (B, T, S, S)
             let cine = |(b, l): (usize, &Latent)| {
                 let clip: Array3<f32> = tensor::to_array(&clips.get(b)?)?;
-                if clip.iter().any(|v| !v.is_finite()) {
-                    candle_core::bail!("the clip of {} is not finite: the weights are damaged", l.id)
-                }
+                finite("clip", &l.id, &clip)?;
                 let (id, source) = (l.id.clone(), l.source.clone());
                 Ok(Cine { id, source, sample: l.sample, clip, pixel_spacing_mm: None, heart_rate: l.heart_rate })
             };

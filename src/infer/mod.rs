@@ -21,6 +21,14 @@ fn by_device<T, U>(batch: &[T], device: &Device, f: impl Fn(&[T]) -> candle_core
     Ok(all)
 }
 
+/// Refuses what a network computed for record `id` where it is not finite.
+fn finite<'a>(what: &str, id: &str, values: impl IntoIterator<Item = &'a f32>) -> candle_core::Result<()> {
+    if values.into_iter().all(|v| v.is_finite()) {
+        return Ok(());
+    }
+    candle_core::bail!("the {what} of record {id} is not finite: damaged weights, or an extreme input or setting")
+}
+
 /// One tensor for each item, stacked along a new first axis.
 fn stack<T>(batch: &[T], f: impl Fn(&T) -> candle_core::Result<Tensor>) -> candle_core::Result<Tensor> {
     let tensors = batch.iter().map(f).collect::<candle_core::Result<Vec<Tensor>>>()?;

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor, D};
 
-use super::{by_device, stack};
+use super::{by_device, finite, stack};
 use crate::checkpoint::{Kind, Weights};
 use crate::data::cine::Cine;
 use crate::data::phenotype::PHENOTYPES;
@@ -56,16 +56,17 @@ impl Predict {
     /// A row per clip: phenotypes in their units, or probabilities.
     ///
     /// # Errors
-    /// Where the computation fails.
+    /// Where the computation fails or yields values that are not finite.
     pub fn run(&self, batch: &[Cine]) -> Result<Vec<Row>> {
         by_device(batch, &self.device, |part| {
             let clips = stack(part, |c| tensor::from_array(c.clip.view(), &self.device))?; // (B, T, H, W)
             let values = self.values(&clips)?.to_vec2::<f32>()?; // (B, K)
             let row = |(cine, values): (&Cine, Vec<f32>)| {
+                finite("prediction", &cine.id, &values)?;
                 let cells = values.into_iter().map(|v| Value::Number(f64::from(v))).collect();
-                Row { id: cine.id.clone(), cells }
+                Ok(Row { id: cine.id.clone(), cells })
             };
-            Ok(part.iter().zip(values).map(row).collect())
+            part.iter().zip(values).map(row).collect()
         })
     }
 

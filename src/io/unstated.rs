@@ -2,7 +2,7 @@
 //!
 //! Rate: `--rate`; else 500 Hz where there are exactly 5000 samples (10 s, the only length the models take); else refused.
 //! Unit: `--units`; else mV, unless the 99th percentile of |x - median of its lead| exceeds 20: no ECG is that tall
-//! in mV, so the numbers are microvolts.
+//! in mV, so the numbers are refused, with the hint that they may be microvolts.
 
 use ndarray::Array2;
 

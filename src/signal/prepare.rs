@@ -57,8 +57,12 @@ impl PrepareOptions {
     /// What [`prepare`] does, in words, for provenance.
     ///
     /// # Errors
-    /// Where the preset has no place for a mains notch.
+    /// Where the preset has no place for a mains notch, or the rate of a prepared ECG has none at that frequency.
     pub fn steps(&self) -> Result<Vec<String>> {
+        if let Some(hz) = self.mains_hz.filter(|hz| !(0.0 < *hz && *hz < RATE_HZ / 2.0)) {
+            let expected = format!("expected above 0 and below {} Hz, found {hz} Hz", RATE_HZ / 2.0);
+            return Err(Error::usage(format!("mains frequency: {expected}")));
+        }
         let mut steps = vec![
             "leads: standard order, missing limb leads from I and II".to_owned(),
             format!("resample to {RATE_HZ} Hz: Kaiser-windowed sinc"),

@@ -170,6 +170,8 @@ fn energy(x: &[f64], width: usize) -> Vec<f64> {
 struct Hunt {
     /// Sample number and energy of each candidate.
     candidates: Vec<(usize, f64)>,
+    /// Length of the lead.
+    samples: usize,
     rate_hz: f64,
     beat: f64,
     noise: f64,
@@ -181,7 +183,7 @@ impl Hunt {
         // Every 2 s hold a beat: the median of their maxima is the level of beats, whatever spikes there are.
         let tops = energy.chunks((2.0 * rate_hz) as usize).take(15).map(|c| c.iter().copied().fold(0.0, f64::max));
         let beat = median(tops.collect());
-        Hunt { candidates, rate_hz, beat, noise: 0.05 * beat }
+        Hunt { candidates, samples: energy.len(), rate_hz, beat, noise: 0.05 * beat }
     }
 
     fn threshold(&self) -> f64 {
@@ -211,12 +213,13 @@ impl Hunt {
         beats.into_iter().map(|(at, _)| at).collect()
     }
 
-    /// The strongest candidate between the last beat and candidate `place` where that gap is too long for none.
+    /// The strongest candidate between the last beat and candidate `place`, or the end of the lead where there is no such
+    /// candidate, where that gap is too long for none.
     fn missed(&self, beats: &[(usize, f64)], place: usize) -> Option<(usize, f64)> {
         let last = beats.last()?.0;
         let recent: Vec<usize> = beats.iter().rev().take(9).rev().map(|b| b.0).collect();
         let usual = median(intervals(&recent));
-        let here = self.candidates.get(place)?.0;
+        let here = self.candidates.get(place).map_or(self.samples, |c| c.0);
         if usual.is_nan() || ((here - last) as f64) < 1.66 * usual {
             return None;
         }
@@ -262,6 +265,17 @@ mod tests {
         let expected: Vec<usize> = (0..13).map(|k| 150 + 400 * k).filter(|&p| p < 5000).collect();
         for (t_mv, sign) in [(0.0, 1.0), (0.6, 1.0), (0.6, -1.0)] {
             assert_eq!(qrs(&beats(t_mv, sign), 500.0).unwrap(), expected, "T {t_mv} mV, sign {sign}");
+        }
+    }
+
+    #[test]
+    fn finds_a_weak_beat_between_others_and_at_the_end() {
+        for weak in [5, 11] {
+            let mut lead = beats(0.0, 1.0);
+            lead.truncate(4900); // twelve beats and most of a pause
+            lead.iter_mut().skip(400 * weak).take(400).for_each(|v| *v *= 0.42);
+            let expected: Vec<usize> = (0..12).map(|k| 150 + 400 * k).collect();
+            assert_eq!(qrs(&lead, 500.0).unwrap(), expected, "beat {weak}");
         }
     }
 

@@ -97,8 +97,13 @@ impl EcgReader {
             true => self.reader.array::<i32, _>(&self.reader.dataset("r_peak", 1)?, i)?,
             false => Array1::from(vec![]),
         };
+        let mut flat = [false; LEADS];
+        if self.reader.has("quality/flat") {
+            let found: Array1<u8> = self.reader.array(&self.reader.dataset("quality/flat", 1)?, i)?;
+            flat.iter_mut().zip(found).for_each(|(flat, value)| *flat = value != 0);
+        }
         let quality = Quality {
-            flat: [false; LEADS],
+            flat,
             einthoven_mv: self.reader.scalar("quality/einthoven_mv", i)?,
             rr_sd_ms: self.reader.scalar("quality/rr_sd_ms", i)?,
         };
