@@ -100,8 +100,12 @@ impl AmdfSample {
 
     /// Latents -> clips.
     fn decode(self, source: Source, weights: &Weights, log: &Log) -> Result<()> {
-        if self.clips.latent_only {
-            return Err(Error::usage("--latent-only: the input holds latents already"));
+        let sampler = self.steps.is_some() || self.guidance.is_some() || self.alpha.is_some() || self.grid.is_some();
+        if self.clips.latent_only || sampler || self.samples > 1 {
+            let options = "--latent-only, --samples, --steps, --guidance, --alpha and --grid";
+            return Err(Error::usage(format!(
+                "the input holds latents already: they are decoded, so {options} do nothing"
+            )));
         }
         let decode = Decode::open(weights, &self.compute.device.open()?)?;
         let shown = source.shown().to_owned();

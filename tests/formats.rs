@@ -15,14 +15,9 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A folder of recordings that may not be copied into this project; says so where it is absent.
-fn shared(test: &str) -> Option<PathBuf> {
-    let folder = root().join("../shared/data/ecg");
-    if !folder.is_dir() {
-        eprintln!("SKIPPED {test}: ../shared/data/ecg is absent");
-        return None;
-    }
-    Some(folder)
+/// The folder of recordings that may not be copied into this project; says so where it is absent.
+fn shared() -> Option<PathBuf> {
+    crate::program::shared("data/ecg")
 }
 
 fn read_all(path: &Path, options: &ReadOptions) -> ecgflow::Result<Vec<Recording>> {
@@ -74,7 +69,7 @@ fn assert_equals_golden(record: &Recording, golden: &Value, what: &str) {
 
 #[test]
 fn wfdb_records_equal_the_reference_reader() {
-    let Some(folder) = shared("wfdb_records_equal_the_reference_reader") else { return };
+    let Some(folder) = shared() else { return };
     let golden = golden();
     let records = golden["records"].as_object().unwrap();
     assert_eq!(records.len(), 16);
@@ -85,7 +80,7 @@ fn wfdb_records_equal_the_reference_reader() {
 
 #[test]
 fn each_storage_format_equals_the_reference_reader() {
-    let Some(shared) = shared("each_storage_format_equals_the_reference_reader") else { return };
+    let Some(shared) = shared() else { return };
     for (part, golden) in golden()["formats"].as_object().unwrap() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("single.hea"), golden["header"].as_str().unwrap()).unwrap();
@@ -96,7 +91,7 @@ fn each_storage_format_equals_the_reference_reader() {
 
 #[test]
 fn what_wfdb_has_and_we_do_not_is_refused_by_name() {
-    let Some(folder) = shared("what_wfdb_has_and_we_do_not_is_refused_by_name") else { return };
+    let Some(folder) = shared() else { return };
     let cases = [
         ("wfdb/binformats.hea", "storage format 8 is not supported"),
         ("wfdb/310derive.hea", "storage format 310 is not supported"),
@@ -113,7 +108,7 @@ fn what_wfdb_has_and_we_do_not_is_refused_by_name() {
 
 #[test]
 fn one_ecg_reads_the_same_from_wfdb_csv_tsv_and_npy() {
-    let Some(folder) = shared("one_ecg_reads_the_same_from_wfdb_csv_tsv_and_npy") else { return };
+    let Some(folder) = shared() else { return };
     let folder = folder.join("derived");
     let wfdb = read_one(&folder.join("guangxi_16.hea"));
     let csv = read_one(&folder.join("guangxi_wide_mV.csv"));

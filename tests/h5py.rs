@@ -18,7 +18,7 @@ fn h5py(arguments: &[&str], folder: &Path) -> Option<Output> {
     };
     if !python().args(["-c", "import h5py"]).output().is_ok_and(|o| o.status.success()) {
         assert!(std::env::var_os("CI").is_none(), "CI must have h5py");
-        eprintln!("SKIPPED {}: python3 has no h5py", std::thread::current().name().unwrap_or("?"));
+        crate::program::skipped("python3 has no h5py");
         return None;
     }
     let output = python().arg(root().join("tests/h5py_files.py")).args(arguments).output().unwrap();

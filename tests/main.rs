@@ -7,6 +7,7 @@ mod floors;
 mod formats;
 mod h5py;
 mod malformed;
+mod malformed_hdf5;
 mod models;
 mod pipeline;
 mod program;

@@ -324,7 +324,7 @@ fn binary_output_to_a_terminal_is_refused() {
     let out = tempfile::tempdir().unwrap();
     let line = format!("script -qec 'ecg-prep {}' /dev/null < /dev/null", example().display());
     if !shell("command -v script", out.path()).status.success() {
-        eprintln!("SKIPPED binary_output_to_a_terminal_is_refused: no program `script` to open a terminal");
+        crate::program::skipped("no program `script` to open a terminal");
         return;
     }
     let output = shell(&line, out.path());

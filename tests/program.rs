@@ -94,7 +94,29 @@ pub fn shared(name: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    let test = std::thread::current().name().unwrap_or("?").to_string();
-    eprintln!("SKIPPED {test}: no {}", path.display());
+    skipped(&format!("no {}", path.display()));
     None
+}
+
+/// Says that the running test is skipped, and why, past the capture of the test runner: a skipped test is not a passed one.
+pub fn skipped(why: &str) {
+    let test = std::thread::current().name().unwrap_or("?").to_owned();
+    let _ = std::io::stderr().lock().write_all(format!("SKIPPED {test}: {why}\n").as_bytes());
+}
+
+/// Runs `words` in a folder that `make` fills; expects the exit code, the words of the error, and no further file.
+pub fn refuses(words: &str, code: i32, says: &[&str], make: impl FnOnce(&Path)) {
+    let folder = tempfile::tempdir().unwrap();
+    make(folder.path());
+    let before = names(folder.path());
+    let words = words.replace("WEIGHTS", &tiny_weights().display().to_string());
+    let output = run(&words, folder.path());
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{words}\n{stderr}");
+    assert!(output.stdout.is_empty(), "{words} wrote to standard output");
+    assert_eq!(names(folder.path()), before, "{words} left files behind");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    for part in says {
+        assert!(stderr.contains(part), "{words}: the error lacks {part:?}:\n{stderr}");
+    }
 }

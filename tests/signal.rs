@@ -123,12 +123,8 @@ fn matches(expected: &[f64], found: &[f64]) -> usize {
 }
 
 /// MLII of record 100 at 500 Hz with `noise_mv` of white noise and a wander of three times that, and its beats, s.
-fn record_100(test: &str, noise_mv: f64) -> Option<(Vec<f64>, Vec<f64>)> {
-    let folder = root().join("../shared/data/ecg/wfdb");
-    if !folder.is_dir() {
-        eprintln!("SKIPPED {test}: ../shared/data/ecg/wfdb is absent");
-        return None;
-    }
+fn record_100(noise_mv: f64) -> Option<(Vec<f64>, Vec<f64>)> {
+    let folder = crate::program::shared("data/ecg/wfdb")?;
     let source = Source::open(&folder.join("100.hea")).unwrap();
     let record = open_ecg(source, &ReadOptions::default()).unwrap().1.next().unwrap().unwrap();
     let mut lead = Resampler::new(record.rate_hz, 500.0).unwrap().all(&record.samples_mv.row(0).to_vec());
@@ -159,9 +155,8 @@ fn score(detector: Detector, lead: &[f64], beats: &[f64], what: &str) -> (f64, f
 
 #[test]
 fn the_default_detector_finds_the_annotated_beats_of_record_100() {
-    let name = "the_default_detector_finds_the_annotated_beats_of_record_100";
     for (noise_mv, least) in [(0.0, 0.999), (0.1, 0.999), (0.2, 0.995)] {
-        let Some((lead, beats)) = record_100(name, noise_mv) else { return };
+        let Some((lead, beats)) = record_100(noise_mv) else { return };
         assert_eq!(beats.len(), 2273);
         let what = format!("record 100, noise {noise_mv} mV");
         let (sensitivity, precision) = score(Detector::Qrs, &lead, &beats, &what);
@@ -172,9 +167,8 @@ fn the_default_detector_finds_the_annotated_beats_of_record_100() {
 
 #[test]
 fn ten_second_pieces_of_record_100_keep_their_beats() {
-    let name = "ten_second_pieces_of_record_100_keep_their_beats";
     for (noise_mv, least) in [(0.0, 0.995), (0.1, 0.995)] {
-        let Some((lead, beats)) = record_100(name, noise_mv) else { return };
+        let Some((lead, beats)) = record_100(noise_mv) else { return };
         let (mut hits, mut wanted, mut found) = (0, 0, 0);
         for (k, piece) in lead.chunks_exact(5000).enumerate() {
             let start = k as f64 * 10.0;
@@ -207,11 +201,7 @@ fn the_example_record_is_prepared_with_its_known_beats() {
 
 #[test]
 fn real_recordings_are_prepared_whatever_their_layout() {
-    let folder = root().join("../shared/data/ecg");
-    if !folder.is_dir() {
-        eprintln!("SKIPPED real_recordings_are_prepared_whatever_their_layout: ../shared/data/ecg is absent");
-        return;
-    }
+    let Some(folder) = crate::program::shared("data/ecg") else { return };
     let read = |name: &str, options: &PrepareOptions| {
         let source = Source::open(&folder.join(name)).unwrap();
         let record = open_ecg(source, &ReadOptions::default()).unwrap().1.next().unwrap().unwrap();

@@ -23,8 +23,7 @@ pub fn folder(variable: &str, default: &str) -> Option<PathBuf> {
     if default.join("config.json").is_file() {
         return Some(default);
     }
-    let test = std::thread::current().name().unwrap_or("?").to_string();
-    eprintln!("SKIPPED {test}: no parity data in {}; set {variable} to its folder", default.display());
+    crate::program::skipped(&format!("no parity data in {}; set {variable} to its folder", default.display()));
     None
 }
 

@@ -125,9 +125,8 @@ impl Sink<Cine> for CineWriter {
         let CineWriter(writer) = self;
         writer.array("cine", cine.clip.view())?;
         put_origin(writer, &cine.id, &cine.source, cine.sample, cine.heart_rate);
-        if let Some(spacing) = cine.pixel_spacing_mm {
-            writer.array("pixel_spacing", Array1::from(spacing.to_vec()).view())?;
-        }
+        let spacing = cine.pixel_spacing_mm.unwrap_or([f32::NAN; 2]); // every record has its row
+        writer.array("pixel_spacing", Array1::from(spacing.to_vec()).view())?;
         writer.end_record()
     }
 
