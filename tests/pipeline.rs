@@ -15,17 +15,22 @@ use tempfile::TempDir;
 use crate::program::{example, names, root, run, shared, shell, succeed, text, tiny_weights};
 use crate::support::{folder, safetensors};
 
-/// The published checkpoints of the parity data and a tiny ViT of fixed seed in one weights file, made once.
+/// Imports the published checkpoints of `parity`, and `more` weights, into `w.safetensors` in `out`.
+fn import(parity: &Path, more: &str, out: &Path) -> PathBuf {
+    let names = ["pamae_checkpoint.pth", "vae_checkpoint.pth", "flow_checkpoint.pth", "anatomy_template.pt"];
+    let files = names.map(|n| parity.join(n).display().to_string()).join(" ");
+    succeed(&format!("ecgflow import {files} {more} -o w.safetensors"), out);
+    out.join("w.safetensors")
+}
+
+/// The published checkpoints of the tiny parity data and a tiny ViT of fixed seed in one weights file, made once.
 fn imported_weights() -> Option<&'static Path> {
     static WEIGHTS: OnceLock<Option<(TempDir, PathBuf)>> = OnceLock::new();
     let made = WEIGHTS.get_or_init(|| {
-        let parity = folder("ECGFLOW_PARITY", "../shared/parity/tiny")?;
+        let parity = shared("parity/tiny")?;
         let out = tempfile::tempdir().unwrap();
-        let names = ["pamae_checkpoint.pth", "vae_checkpoint.pth", "flow_checkpoint.pth", "anatomy_template.pt"];
-        let files = names.map(|n| parity.join(n).display().to_string()).join(" ");
         succeed("ecgflow init tiny --only phenotype,diagnosis --seed 7 -o vit.safetensors", out.path());
-        succeed(&format!("ecgflow import {files} vit.safetensors -o w.safetensors"), out.path());
-        let path = out.path().join("w.safetensors");
+        let path = import(&parity, "vit.safetensors", out.path());
         Some((out, path))
     });
     made.as_ref().map(|(_, path)| path.as_path())
@@ -89,8 +94,8 @@ fn fixture_ecg(parity: &Path, out: &Path) -> crate::support::Tensors {
 #[test]
 fn parity_through_the_programs_import_and_encode_give_the_published_features() {
     let Some(parity) = folder("ECGFLOW_PARITY", "../shared/parity/tiny") else { return };
-    let weights = imported_weights().unwrap();
     let out = tempfile::tempdir().unwrap();
+    let weights = import(&parity, "", out.path());
     let expected = fixture_ecg(&parity, out.path());
     let words = format!("pamae-encode ecg.h5 -o f.h5 --encoder pamae --weights {}", weights.display());
     succeed(&words, out.path());
