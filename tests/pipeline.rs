@@ -210,7 +210,7 @@ fn cycles_can_be_chosen() {
             format!("pamae-encode ecg.h5 -o {cycle}.h5 --cycle {cycle} --frames 12 --weights {}", weights.display());
         succeed(&words, out.path());
         let reader = FeaturesReader::open(Source::open(&out.path().join(format!("{cycle}.h5"))).unwrap()).unwrap();
-        assert_eq!(reader.size(), (12, 48));
+        assert_eq!(reader.size(), [12, 48]);
         reader.map(|f| f.unwrap()).collect::<Vec<_>>()
     };
     let all = encode("all");

@@ -77,7 +77,7 @@ impl Flow {
     ///
     /// # Errors
     /// The fault, to which the caller adds the file.
-    pub fn check(&self, (frames, width): (usize, usize)) -> Result<()> {
+    pub fn check(&self, [frames, width]: [usize; 2]) -> Result<()> {
         let expected = (self.config.frames, self.config.feature_dim);
         if (frames, width) == expected {
             return Ok(());

@@ -6,11 +6,11 @@ use hdf5::types::{IntSize, TypeDescriptor};
 use hdf5::Dataset;
 use ndarray::{Array1, Array3, Array4};
 
-use super::{format, reader::finite, Reader, Writer};
+use super::{format, reader::finite, Noun, Reader, Records, Writer};
 use crate::data::cine::{Cine, Latent};
 use crate::data::Provenance;
-use crate::error::{Fault, Result};
-use crate::io::{Sink, Source};
+use crate::error::Result;
+use crate::io::Sink;
 
 /// What clips and latents have in common: where they come from.
 struct Origin {
@@ -34,76 +34,35 @@ fn put_origin(writer: &mut Writer, id: &str, source: &str, sample: i32, heart_ra
     writer.f32("heart_rate", heart_rate);
 }
 
-/// Clips from a file, one by one.
-pub struct CineReader {
-    reader: Reader,
-    cine: Dataset,
-    next: usize,
-}
+/// Clips from a file, one by one; values of type u8 are taken as 0 to 255.
+pub type CineReader = Records<Cine>;
 
-impl CineReader {
-    /// Opens a file of clips; values of type u8 are taken as 0 to 255.
-    ///
-    /// # Errors
-    /// Where the file is malformed.
-    pub fn open(source: Source) -> Result<CineReader> {
-        let reader = Reader::open(source, format::CINE)?;
-        let cine = reader.dataset("cine", 3)?;
-        Ok(CineReader { reader, cine, next: 0 })
-    }
+impl Noun for Cine {
+    const FORMAT: &'static str = format::CINE;
+    const DATASET: &'static str = "cine";
+    const RANK: usize = 3;
 
-    /// Number of clips.
-    pub fn records(&self) -> usize {
-        self.reader.records()
-    }
-
-    /// Origin of the file.
-    pub fn provenance(&self) -> Provenance {
-        self.reader.provenance()
-    }
-
-    /// A fault in this file.
-    pub fn fault(&self, cause: &str) -> Fault {
-        self.reader.fault(cause)
-    }
-
-    /// Frames, rows and columns of every clip.
-    pub fn size(&self) -> [usize; 3] {
-        let shape = self.cine.shape();
-        [1, 2, 3].map(|axis| shape.get(axis).copied().unwrap_or(0))
-    }
-
-    fn read(&mut self, i: usize) -> Result<Cine> {
-        let from = origin(&mut self.reader, i)?;
-        let bytes = self.cine.dtype().and_then(|t| t.to_descriptor());
-        let mut clip: Array3<f32> = self.reader.array(&self.cine, i)?;
+    fn read(reader: &mut Reader, main: &Dataset, i: usize) -> Result<Self> {
+        let from = origin(reader, i)?;
+        let bytes = main.dtype().and_then(|t| t.to_descriptor());
+        let mut clip: Array3<f32> = reader.array(main, i)?;
         if matches!(bytes, Ok(TypeDescriptor::Unsigned(IntSize::U1))) {
             clip /= 255.0;
         }
         if let Some((at, value)) = clip.indexed_iter().find(|(_, v)| !(0.0..=1.0).contains(*v)) {
-            let fault = self.reader.fault("").record(&from.id).field("/cine");
+            let fault = reader.fault("").record(&from.id).field("/cine");
             let found = format!("{value} at frame {}, row {}, column {}", at.0, at.1, at.2);
             return Err(fault.expected("values from 0 to 1", found).into());
         }
-        let pixel_spacing_mm = match self.reader.has("pixel_spacing") {
+        let pixel_spacing_mm = match reader.has("pixel_spacing") {
             true => {
-                let pair: Array1<f32> = self.reader.array(&self.reader.dataset("pixel_spacing", 1)?, i)?;
+                let pair: Array1<f32> = reader.array(&reader.dataset("pixel_spacing", 1)?, i)?;
                 <[f32; 2]>::try_from(pair.to_vec().as_slice()).ok().filter(|p| p.iter().all(|v| v.is_finite()))
             }
             false => None,
         };
         let Origin { id, source, sample, heart_rate } = from;
         Ok(Cine { id, source, sample, clip, pixel_spacing_mm, heart_rate })
-    }
-}
-
-impl Iterator for CineReader {
-    type Item = Result<Cine>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let i = self.next;
-        self.next += 1;
-        (i < self.records()).then(|| self.read(i))
     }
 }
 
@@ -135,60 +94,19 @@ impl Sink<Cine> for CineWriter {
     }
 }
 
-/// Latents from a file, one by one.
-pub struct LatentReader {
-    reader: Reader,
-    latent: Dataset,
-    next: usize,
-}
+/// Latents from a file, one by one: what `amdf-sample --latent` wrote.
+pub type LatentReader = Records<Latent>;
 
-impl LatentReader {
-    /// Opens what `amdf-sample --latent` wrote.
-    ///
-    /// # Errors
-    /// Where the file is malformed.
-    pub fn open(source: Source) -> Result<LatentReader> {
-        let reader = Reader::open(source, format::LATENT)?;
-        let latent = reader.dataset("latent", 4)?;
-        Ok(LatentReader { reader, latent, next: 0 })
-    }
+impl Noun for Latent {
+    const FORMAT: &'static str = format::LATENT;
+    const DATASET: &'static str = "latent";
+    const RANK: usize = 4;
 
-    /// Number of latents.
-    pub fn records(&self) -> usize {
-        self.reader.records()
-    }
-
-    /// Origin of the file.
-    pub fn provenance(&self) -> Provenance {
-        self.reader.provenance()
-    }
-
-    /// A fault in this file.
-    pub fn fault(&self, cause: &str) -> Fault {
-        self.reader.fault(cause)
-    }
-
-    /// Channels, frames, rows and columns of every latent.
-    pub fn size(&self) -> [usize; 4] {
-        let shape = self.latent.shape();
-        [1, 2, 3, 4].map(|axis| shape.get(axis).copied().unwrap_or(0))
-    }
-
-    fn read(&mut self, i: usize) -> Result<Latent> {
-        let Origin { id, source, sample, heart_rate } = origin(&mut self.reader, i)?;
-        let latent: Array4<f32> = self.reader.array(&self.latent, i)?;
-        finite(&self.reader, &id, "/latent", latent.iter())?;
+    fn read(reader: &mut Reader, main: &Dataset, i: usize) -> Result<Self> {
+        let Origin { id, source, sample, heart_rate } = origin(reader, i)?;
+        let latent: Array4<f32> = reader.array(main, i)?;
+        finite(reader, &id, "/latent", latent.iter())?;
         Ok(Latent { id, source, sample, latent, heart_rate })
-    }
-}
-
-impl Iterator for LatentReader {
-    type Item = Result<Latent>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let i = self.next;
-        self.next += 1;
-        (i < self.records()).then(|| self.read(i))
     }
 }
 

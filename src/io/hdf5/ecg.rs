@@ -6,7 +6,7 @@ use std::path::Path;
 use hdf5::Dataset;
 use ndarray::{Array1, Array2};
 
-use super::{format, reader::shape, Reader, Writer};
+use super::{format, reader::shape, Noun, Reader, Records, Writer};
 use crate::data::ecg::{Ecg, Lead, Quality, LEADS};
 use crate::data::recording::Recording;
 use crate::data::Provenance;
@@ -45,30 +45,29 @@ fn split_leads(text: &str) -> Vec<String> {
     text.split(|c: char| c == ',' || c.is_whitespace()).filter(|t| !t.is_empty()).map(str::to_owned).collect()
 }
 
-/// Prepared ECGs from a file, one by one.
-pub struct EcgReader {
-    reader: Reader,
-    ecg: Dataset,
-    rate_hz: f64,
-    next: usize,
+/// Samples a second, an attribute of the root or of `/ecg`.
+fn rate_hz(reader: &Reader, ecg: &Dataset) -> Result<f64> {
+    let found = reader.number("fs", None).or_else(|| reader.number("fs", Some(ecg)));
+    found.ok_or_else(|| {
+        let fault = reader.fault("").field("fs").expected("samples a second", "no attribute");
+        fault.hint("run it through ecg-prep --rate HZ").into()
+    })
 }
 
-impl EcgReader {
-    /// Opens what `ecg-prep` wrote.
-    ///
-    /// # Errors
-    /// Where the file is malformed, has no rate, or other than twelve leads in the standard order.
-    pub fn open(source: Source) -> Result<EcgReader> {
-        let reader = Reader::open(source, format::ECG)?;
-        let ecg = reader.dataset("ecg", 2)?;
+/// Prepared ECGs from a file, one by one: what `ecg-prep` wrote, with a rate and twelve leads in the standard order.
+pub type EcgReader = Records<Ecg>;
+
+impl Noun for Ecg {
+    const FORMAT: &'static str = format::ECG;
+    const DATASET: &'static str = "ecg";
+    const RANK: usize = 2;
+
+    fn check(reader: &Reader, ecg: &Dataset) -> Result<()> {
         if ecg.shape().get(1) != Some(&LEADS) {
             let expected = format!("{} x {LEADS} leads x samples", reader.records());
             return Err(reader.fault("").field("/ecg").expected(expected, shape(&ecg.shape())).into());
         }
-        let Some(rate_hz) = reader.number("fs", None).or_else(|| reader.number("fs", Some(&ecg))) else {
-            let fault = reader.fault("").field("fs").expected("samples a second", "no attribute");
-            return Err(fault.hint("run it through ecg-prep --rate HZ").into());
-        };
+        rate_hz(reader, ecg)?;
         let leads = reader.text("lead", None).map(|t| split_leads(&t)).unwrap_or_default();
         let standard = |(name, lead): (&String, Lead)| Lead::parse(name) == Some(lead);
         let in_order = leads.len() == LEADS && leads.iter().zip(Lead::ALL).all(standard);
@@ -77,51 +76,31 @@ impl EcgReader {
             let fault = reader.fault("").field("lead").expected(expected, leads.join(","));
             return Err(fault.hint("run it through ecg-prep").into());
         }
-        Ok(EcgReader { reader, ecg, rate_hz, next: 0 })
+        Ok(())
     }
 
-    /// Number of records.
-    pub fn records(&self) -> usize {
-        self.reader.records()
-    }
-
-    /// Origin of the file.
-    pub fn provenance(&self) -> Provenance {
-        self.reader.provenance()
-    }
-
-    fn read(&mut self, i: usize) -> Result<Ecg> {
-        let id = self.reader.id(i)?;
-        let samples_mv: Array2<f32> = self.reader.array(&self.ecg, i)?;
-        let peaks = match self.reader.has("r_peak") {
-            true => self.reader.array::<i32, _>(&self.reader.dataset("r_peak", 1)?, i)?,
+    fn read(reader: &mut Reader, main: &Dataset, i: usize) -> Result<Self> {
+        let id = reader.id(i)?;
+        let samples_mv: Array2<f32> = reader.array(main, i)?;
+        let peaks = match reader.has("r_peak") {
+            true => reader.array::<i32, _>(&reader.dataset("r_peak", 1)?, i)?,
             false => Array1::from(vec![]),
         };
         let mut flat = [false; LEADS];
-        if self.reader.has("quality/flat") {
-            let found: Array1<u8> = self.reader.array(&self.reader.dataset("quality/flat", 1)?, i)?;
+        if reader.has("quality/flat") {
+            let found: Array1<u8> = reader.array(&reader.dataset("quality/flat", 1)?, i)?;
             flat.iter_mut().zip(found).for_each(|(flat, value)| *flat = value != 0);
         }
         let quality = Quality {
             flat,
-            einthoven_mv: self.reader.scalar("quality/einthoven_mv", i)?,
-            rr_sd_ms: self.reader.scalar("quality/rr_sd_ms", i)?,
+            einthoven_mv: reader.scalar("quality/einthoven_mv", i)?,
+            rr_sd_ms: reader.scalar("quality/rr_sd_ms", i)?,
         };
-        let heart_rate = self.reader.scalar("heart_rate", i)?;
+        let heart_rate = reader.scalar("heart_rate", i)?;
         let r_peak = peaks.iter().copied().filter(|p| *p >= 0).collect();
-        let ecg = Ecg { id, rate_hz: self.rate_hz, samples_mv, r_peak, heart_rate, quality };
-        ecg.check().map_err(|e| e.in_file(self.reader.shown()))?;
+        let ecg = Ecg { id, rate_hz: rate_hz(reader, main)?, samples_mv, r_peak, heart_rate, quality };
+        ecg.check().map_err(|e| e.in_file(reader.shown()))?;
         Ok(ecg)
-    }
-}
-
-impl Iterator for EcgReader {
-    type Item = Result<Ecg>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let i = self.next;
-        self.next += 1;
-        (i < self.records()).then(|| self.read(i))
     }
 }
 

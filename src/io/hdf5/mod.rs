@@ -19,6 +19,7 @@ mod describe;
 mod ecg;
 mod features;
 mod reader;
+mod records;
 mod writer;
 
 pub use clip::{CineReader, CineWriter, LatentReader, LatentWriter};
@@ -26,6 +27,7 @@ pub use describe::describe;
 pub use ecg::{open_ecg, EcgReader, EcgWriter};
 pub use features::{FeaturesReader, FeaturesWriter};
 pub use reader::{origin, Reader};
+pub use records::{Noun, Records};
 pub use writer::Writer;
 
 /// Version of the layout above.
