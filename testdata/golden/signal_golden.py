@@ -1,7 +1,7 @@
 """What scipy.signal says about filters and peaks, for tests/signal.rs.
 
-    python -m venv /tmp/golden && /tmp/golden/bin/pip install scipy==1.17.1
-    /tmp/golden/bin/python testdata/golden/signal_golden.py testdata/golden/signal.json
+    python -m venv golden-venv && golden-venv/bin/pip install scipy==1.17.1
+    golden-venv/bin/python testdata/golden/signal_golden.py testdata/golden/signal.json
 
 Input at rate fs: x[n] = sin(2 pi 1.3 n / fs) + 0.5 sin(2 pi 17 n / fs + 0.3) + 0.2 ((7919 n mod 1000) / 1000 - 0.5) + 0.3,
 n = 0..1999. Outputs: every 37th value and the last.

@@ -1,7 +1,7 @@
 """Physical values of WFDB records as the reference reader (PyPI wfdb) gives them, for tests/formats.rs.
 
-    python -m venv /tmp/golden && /tmp/golden/bin/pip install wfdb==4.3.1
-    /tmp/golden/bin/python testdata/golden/wfdb_golden.py ../shared/data/ecg testdata/golden/wfdb.json
+    python -m venv golden-venv && golden-venv/bin/pip install wfdb==4.3.1
+    golden-venv/bin/python testdata/golden/wfdb_golden.py ../shared/data/ecg testdata/golden/wfdb.json
 
 Per signal: the first 8, the last 8 and every `step`-th value in mV (null = invalid), their number, and over the valid
 ones the sum and the sum of squares. Signals in other units than uV, mV and V are left out.
