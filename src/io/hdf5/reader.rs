@@ -1,6 +1,7 @@
 //! Reading records from HDF5 one at a time, with every claim of the file checked first.
 
-use std::collections::HashSet;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 
 use hdf5::dataset::Layout;
 use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
@@ -32,6 +33,8 @@ pub struct Reader {
     ids: Dataset,
     records: usize,
     seen: HashSet<String>,
+    /// Datasets that passed their checks; an open one keeps its unpacked chunks from record to record.
+    checked: RefCell<HashMap<String, Dataset>>,
 }
 
 impl Reader {
@@ -73,7 +76,16 @@ impl Reader {
         if records == 0 {
             return Err(fault("").expected("at least one record", 0).into());
         }
-        let reader = Reader { file, bytes, doing: doing.clone(), ids, records, source, seen: HashSet::new() };
+        let reader = Reader {
+            file,
+            bytes,
+            doing: doing.clone(),
+            ids,
+            records,
+            source,
+            seen: HashSet::new(),
+            checked: RefCell::default(),
+        };
         reader.bound(&reader.ids, "/id", 1)?;
         Ok(reader)
     }
@@ -124,6 +136,15 @@ impl Reader {
     /// # Errors
     /// Where it is missing, not numeric, of another rank or length, or larger than the file can hold.
     pub fn dataset(&self, name: &str, rank: usize) -> Result<Dataset> {
+        if let Some(dataset) = self.checked.borrow().get(name).filter(|d| d.ndim() == rank + 1) {
+            return Ok(dataset.clone());
+        }
+        let dataset = self.check_dataset(name, rank)?;
+        self.checked.borrow_mut().insert(name.to_owned(), dataset.clone());
+        Ok(dataset)
+    }
+
+    fn check_dataset(&self, name: &str, rank: usize) -> Result<Dataset> {
         let field = format!("/{name}");
         let fault = || self.fault("").field(&field);
         let dataset = self.file.dataset(name).map_err(|_| fault().expected("a dataset", "none"))?;
@@ -196,7 +217,10 @@ impl Reader {
 
     /// The string of record `i` in an optional text dataset.
     pub fn string(&self, name: &str, i: usize) -> Option<String> {
-        let dataset = self.file.dataset(name).ok().filter(|d| d.shape() == [self.records] && self.is_inside(d))?;
+        let known = self.checked.borrow().get(name).cloned();
+        let open = || self.file.dataset(name).ok().filter(|d| d.shape() == [self.records] && self.is_inside(d));
+        let dataset = known.or_else(open)?;
+        self.checked.borrow_mut().entry(name.to_owned()).or_insert_with(|| dataset.clone());
         text_at(&dataset, i)
     }
 
