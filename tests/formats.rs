@@ -11,20 +11,20 @@ use ecgflow::io::hdf5::{EcgReader, EcgWriter};
 use ecgflow::io::{open_ecg, ReadOptions, Sink, Source, Unit};
 use serde_json::Value;
 
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// The folder of recordings that may not be copied into this project; says so where it is absent.
-fn shared() -> Option<PathBuf> {
+pub fn shared() -> Option<PathBuf> {
     crate::program::shared("data/ecg")
 }
 
-fn read_all(path: &Path, options: &ReadOptions) -> ecgflow::Result<Vec<Recording>> {
+pub fn read_all(path: &Path, options: &ReadOptions) -> ecgflow::Result<Vec<Recording>> {
     open_ecg(Source::open(path)?, options)?.1.collect()
 }
 
-fn read_one(path: &Path) -> Recording {
+pub fn read_one(path: &Path) -> Recording {
     let mut records = read_all(path, &ReadOptions::default()).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     assert_eq!(records.len(), 1);
     records.remove(0)
@@ -41,7 +41,7 @@ fn assert_close(found: f64, expected: &Value, tolerance: f64, what: &str) {
     }
 }
 
-fn assert_equals_golden(record: &Recording, golden: &Value, what: &str) {
+pub fn assert_equals_golden(record: &Recording, golden: &Value, what: &str) {
     let signals = golden["signals"].as_array().unwrap();
     let names: Vec<&str> = signals.iter().map(|s| s["name"].as_str().unwrap()).collect();
     assert_eq!(record.leads, names, "{what}");
@@ -137,7 +137,7 @@ fn the_example_record_reads_as_its_script_wrote_it() {
 }
 
 /// The numbers of a splitmix64 stream.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
     fn below(&mut self, n: usize) -> usize {
@@ -149,7 +149,7 @@ impl Random {
     }
 
     /// Flips, inserts, removes, repeats, cuts, and writes large numbers.
-    fn damage(&mut self, seed: &[u8]) -> Vec<u8> {
+    pub fn damage(&mut self, seed: &[u8]) -> Vec<u8> {
         let mut bytes = seed.to_vec();
         for _ in 0..1 + self.below(4) {
             let at = self.below(bytes.len());
@@ -172,7 +172,7 @@ impl Random {
 }
 
 /// The most memory this process has held, bytes; 0 where the system does not say.
-fn peak_memory() -> usize {
+pub fn peak_memory() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap_or("0 kB");
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap_or(0) * 1024

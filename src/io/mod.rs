@@ -12,15 +12,21 @@ use tempfile::NamedTempFile;
 use crate::data::recording::Recording;
 use crate::error::{Error, Fault, Result};
 
+pub mod aecg;
+pub mod cardiosoft;
 pub mod csv;
 pub mod dicom;
 pub mod gif;
 pub mod hdf5;
+mod leads;
+pub mod muse;
 pub mod npy;
 pub mod output;
+pub mod sierra;
 pub mod table;
 pub mod unstated;
 pub mod wfdb;
+mod xml;
 
 /// Where input comes from: a file, or standard input kept in a temporary file so that it can be read at any place.
 #[derive(Debug)]
@@ -152,6 +158,10 @@ pub struct EcgFormat {
 pub const ECG_FORMATS: &[EcgFormat] = &[
     EcgFormat { name: "HDF5", recognise: hdf5::recognise, open: hdf5::open_ecg },
     EcgFormat { name: "NPY", recognise: npy::recognise, open: npy::open },
+    EcgFormat { name: "CardioSoft XML", recognise: cardiosoft::recognise, open: cardiosoft::open },
+    EcgFormat { name: "MUSE XML", recognise: muse::recognise, open: muse::open },
+    EcgFormat { name: "Sierra XML", recognise: sierra::recognise, open: sierra::open },
+    EcgFormat { name: "HL7 aECG", recognise: aecg::recognise, open: aecg::open },
     EcgFormat { name: "WFDB", recognise: wfdb::recognise, open: wfdb::open },
     EcgFormat { name: "CSV", recognise: csv::recognise, open: csv::open },
 ];
