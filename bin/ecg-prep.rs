@@ -7,21 +7,26 @@ use clap::Parser;
 use ecgflow::cli::args::{non_negative, positive, LogArgs, RejectArgs};
 use ecgflow::cli::{self, log::Log, reject::Rejects, Program};
 use ecgflow::io::hdf5::{origin, EcgWriter};
-use ecgflow::io::{open_ecg, ReadOptions, Sink, Source, Unit};
+use ecgflow::io::input::Inputs;
+use ecgflow::io::{open_ecg, ReadOptions, Sink, Unit};
 use ecgflow::signal::prepare::{prepare, PrepareOptions, RATE_HZ};
 use ecgflow::signal::{preset::Preset, quality::reasons, rpeak::Detector, window::Window};
 use ecgflow::{Error, Result};
 
 /// Prepare 12-lead ECGs: any format in; 12 leads, mV, 500 Hz, 10 s out.
 ///
-/// Reads WFDB (name the .hea file), CSV, TSV, NPY and HDF5, told apart by content. Missing limb leads are derived; missing
-/// chest leads are refused. Writes HDF5 with R peaks, heart rate and quality.
+/// Reads CardioSoft (UK Biobank field 20205), MUSE, Sierra and aECG XML, WFDB (name the .hea file), CSV, TSV, NPY and HDF5,
+/// told apart by content. Missing limb leads are derived; missing chest leads are refused. Writes HDF5 with R peaks, heart
+/// rate and quality.
 #[derive(Parser)]
 #[command(version, name = "ecg-prep", after_help = EXAMPLES)]
 struct EcgPrep {
-    /// Files to read; - or nothing is standard input.
-    #[arg(value_name = "INPUT", default_value = "-", hide_default_value = true)]
+    /// Files, folders, archives (ZIP, TAR, gzip) or patterns to read; - or nothing is standard input.
+    #[arg(value_name = "INPUT")]
     inputs: Vec<PathBuf>,
+    /// Read what this file lists: a path a line, or a CSV table with the columns path and id; - is standard input.
+    #[arg(long, value_name = "FILE", help_heading = "Reading")]
+    from_list: Option<PathBuf>,
     /// File to write; - or nothing is standard output.
     #[arg(short, long, value_name = "OUTPUT", default_value = "-", hide_default_value = true)]
     output: PathBuf,
@@ -58,6 +63,8 @@ struct EcgPrep {
 const EXAMPLES: &str = "Examples:
   ecg-prep record.hea -o ecg.h5
   ecg-prep a.csv b.csv --rate 250 --units uV --keep-going --rejects bad.csv -o ecg.h5
+  ecg-prep ecgs.zip 'ukb/*_20205_*.xml' -o ecg.h5
+  find ukb -name '*_20205_2_0.xml' | ecg-prep --from-list - -o ecg.h5
   ecg-prep record.hea | pamae-encode --weights w.safetensors > features.h5";
 
 fn preset(text: &str) -> std::result::Result<Preset, String> {
@@ -99,20 +106,23 @@ impl Program for EcgPrep {
         let provenance = cli::provenance(Self::NAME);
         let mut writer = EcgWriter::begin(&self.output, &provenance, RATE_HZ, self.preset.name(), &steps)?;
         let rejects = Rejects::begin(&self.rejects, log, &provenance)?;
-        let bar = log.progress(self.inputs.len());
-        for input in &self.inputs {
-            let opened = Source::open(input).and_then(|source| Ok((origin(&source), open_ecg(source, &reading)?)));
-            let Some((before, (format, records))) = rejects.check(opened.map_err(as_input))? else { continue };
-            log.detail(&format!("{}: {format}", input.display()));
+        let mut inputs = Inputs::begin(&self.inputs, self.from_list.as_deref())?;
+        let bar = log.progress(inputs.known());
+        while let Some(source) = inputs.next() {
+            bar.set_length(inputs.known() as u64);
+            let opened = source.and_then(|s| Ok((s.shown().to_owned(), origin(&s), open_ecg(s, &reading)?)));
+            let Some((input, before, (format, records))) = rejects.check(opened.map_err(as_input))? else { continue };
+            log.detail(&format!("{input}: {format}"));
             before.iter().for_each(|before| writer.after(before));
             for record in records {
-                let ecg = record.and_then(|r| prepare(r, &options)).map_err(|e| e.in_file(input));
+                let ecg = record.and_then(|r| prepare(r, &options)).map_err(|e| e.in_file(&input));
                 let Some(ecg) = rejects.check(ecg)? else { continue };
                 reasons(&ecg).iter().for_each(|reason| log.info(&format!("{}: {reason}", ecg.id)));
-                rejects.check(writer.put(&ecg).map_err(|e| e.in_file(input)))?;
+                rejects.check(writer.put(&ecg).map_err(|e| e.in_file(&input)))?;
             }
             bar.inc(1);
         }
+        inputs.passed_over().iter().for_each(|file| log.info(&format!("passed over, no ECG: {file}")));
         rejects.finish()?;
         writer.finish()
     }

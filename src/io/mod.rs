@@ -6,18 +6,22 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::data::recording::Recording;
 use crate::error::{Error, Fault, Result};
 
 pub mod aecg;
+pub mod archive;
 pub mod cardiosoft;
 pub mod csv;
 pub mod dicom;
 pub mod gif;
 pub mod hdf5;
+mod identity;
+pub mod input;
 mod leads;
 pub mod muse;
 pub mod npy;
@@ -33,7 +37,11 @@ mod xml;
 pub struct Source {
     path: PathBuf,
     shown: String,
+    /// What the records are called, where a manifest says so.
+    id: Option<String>,
     _spool: Option<NamedTempFile>,
+    /// Holds the file where it came out of an archive.
+    folder: Option<Arc<TempDir>>,
 }
 
 /// How many bytes of a file `recognise` sees.
@@ -61,13 +69,24 @@ impl Source {
             let mut pipe = File::open(argument).map_err(Error::io("opening", argument))?;
             return Source::spool(&mut pipe, &shown); // a named pipe or a shell's <( )
         }
-        Ok(Source { path: argument.to_owned(), shown, _spool: None })
+        Ok(Source { path: argument.to_owned(), shown, id: None, _spool: None, folder: None })
     }
 
     fn spool(from: &mut dyn Read, shown: &str) -> Result<Source> {
         let mut file = NamedTempFile::new().map_err(Error::io("making a temporary file in", std::env::temp_dir()))?;
         io::copy(from, &mut file).map_err(Error::io("reading", shown))?;
-        Ok(Source { path: file.path().to_owned(), shown: shown.to_owned(), _spool: Some(file) })
+        let path = file.path().to_owned();
+        Ok(Source { path, shown: shown.to_owned(), id: None, _spool: Some(file), folder: None })
+    }
+
+    /// A file out of an archive, in a temporary folder that lives as long as the source.
+    fn unpacked(path: PathBuf, shown: String, folder: Arc<TempDir>) -> Source {
+        Source { path, shown, id: None, _spool: None, folder: Some(folder) }
+    }
+
+    /// The same, its records called `id` where that is given.
+    fn with_id(self, id: Option<String>) -> Source {
+        Source { id, ..self }
     }
 
     /// The file to read from.
@@ -82,7 +101,8 @@ impl Source {
 
     /// A record id for a format that carries none: the file's stem.
     pub fn stem(&self) -> String {
-        let stem = Path::new(&self.shown).file_stem().map(|s| s.to_string_lossy().into_owned());
+        let named = if self.folder.is_some() { &self.path } else { Path::new(&self.shown) };
+        let stem = named.file_stem().map(|s| s.to_string_lossy().into_owned());
         stem.filter(|_| self._spool.is_none()).unwrap_or_else(|| "stdin".to_owned())
     }
 
@@ -181,7 +201,10 @@ pub fn open_ecg(source: Source, options: &ReadOptions) -> Result<(&'static str, 
         let hint = "for WFDB name the header (.hea)";
         return Err(fault("unknown format").expected(known.join(", "), "none of them").hint(hint).into());
     };
-    Ok((format.name, (format.open)(source, options)?))
+    let (id, unpacked) = (source.id.clone(), identity::Unpacked::new(&source));
+    let records = (format.open)(source, options).map_err(|e| unpacked.rename(e))?;
+    let records = records.map(move |record| record.map_err(|e| unpacked.rename(e)));
+    Ok((format.name, identity::named(Box::new(records), id)))
 }
 
 /// Where nouns go. A sink that is dropped before `finish` leaves no file.
