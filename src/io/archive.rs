@@ -77,8 +77,8 @@ pub struct Archive {
     entries: Vec<Entry>,
     by_name: HashMap<String, usize>,
     next: usize,
-    /// What holds the bytes where the archive came through a pipe or was packed by gzip.
-    _spool: Option<(Source, Option<NamedTempFile>)>,
+    /// The archive itself.
+    source: Option<Source>,
 }
 
 enum Kind {
@@ -100,13 +100,11 @@ impl Archive {
             entries: Vec::new(),
             by_name: HashMap::new(),
             next: 0,
-            _spool: None,
+            source: None,
         };
         let filled = match packing {
             Packing::Zip => archive.list_zip(source),
-            Packing::Tar => {
-                File::open(source.path()).map_err(damaged).and_then(|file| archive.list_tar(file, source, None))
-            }
+            Packing::Tar => File::open(source.path()).map_err(damaged).and_then(|file| archive.list_tar(file, source)),
             Packing::Gzip => archive.expand(source),
         };
         filled.map_err(|e| e.in_file(&shown))?;
@@ -121,9 +119,22 @@ impl Archive {
             && self.entries.iter().all(|e| e.name.ends_with(".npy"))
     }
 
+    /// The archive as a file.
+    pub fn into_source(self) -> Option<Source> {
+        self.source
+    }
+
+    /// The one file that gzip was wrapped around, where it is no archive.
+    pub fn single(&mut self) -> Option<Source> {
+        match &mut self.kind {
+            Kind::Single(source) => source.take(),
+            Kind::Zip(_) | Kind::Tar(_) => None,
+        }
+    }
+
     /// The number of files.
     pub fn files(&self) -> usize {
-        self.entries.len() + usize::from(matches!(self.kind, Kind::Single(Some(_))))
+        self.entries.len()
     }
 
     fn list_zip(&mut self, source: Source) -> Result<()> {
@@ -144,11 +155,11 @@ impl Archive {
             return Err(fault.expected(format!("at most {length} bytes of entries"), total).into());
         }
         self.kind = Kind::Zip(zip);
-        self._spool = Some((source, None));
+        self.source = Some(source);
         Ok(())
     }
 
-    fn list_tar(&mut self, file: File, source: Source, spool: Option<NamedTempFile>) -> Result<()> {
+    fn list_tar(&mut self, file: File, source: Source) -> Result<()> {
         let length = file.metadata().map_err(damaged)?.len();
         let mut tar = tar::Archive::new(file);
         for entry in tar.entries_with_seek().map_err(damaged)? {
@@ -169,7 +180,7 @@ impl Archive {
             }
         }
         self.kind = Kind::Tar(tar.into_inner());
-        self._spool = Some((source, spool));
+        self.source = Some(source);
         Ok(())
     }
 
@@ -178,7 +189,7 @@ impl Archive {
         let packed = File::open(source.path()).map_err(damaged)?;
         let limit = limit(packed.metadata().map_err(damaged)?.len());
         let name = Path::new(source.shown()).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let name = name.strip_suffix(".gz").unwrap_or(&name).to_owned();
+        let name = name.strip_suffix(".gz").unwrap_or(&name).trim_matches(['<', '>']).to_owned();
         let mut spool = NamedTempFile::new().map_err(no_folder)?;
         copy(&mut MultiGzDecoder::new(packed), spool.as_file_mut(), limit, &name)?;
         let file = spool.reopen().map_err(no_folder)?;
@@ -186,7 +197,7 @@ impl Archive {
         (&file).take(512).read_to_end(&mut head).map_err(no_folder)?;
         (&file).seek(SeekFrom::Start(0)).map_err(no_folder)?;
         if Packing::of(&head) == Some(Packing::Tar) {
-            return self.list_tar(file, source, Some(spool));
+            return self.list_tar(file, source); // the spool loses its name here, and cannot be left behind
         }
         let folder = TempDir::new().map_err(no_folder)?;
         let path = folder.path().join(plain(&name));
@@ -257,9 +268,6 @@ impl Iterator for Archive {
     type Item = Result<Source>;
 
     fn next(&mut self) -> Option<Result<Source>> {
-        if let Kind::Single(source) = &mut self.kind {
-            return source.take().map(Ok);
-        }
         let k = self.next;
         self.entries.get(k)?;
         self.next += 1;

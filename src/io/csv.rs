@@ -41,6 +41,18 @@ pub fn recognise(head: &[u8], _name: &str) -> bool {
     !head.contains(&0) && delimiter(text).is_some()
 }
 
+/// Whether the second line is numbers only, times or counts in the first column aside: then the text is samples, not
+/// prose with commas in it or a table about patients.
+pub fn holds_samples(head: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(head);
+    let Some(separator) = delimiter(&text) else { return false };
+    let mut lines = text.lines().filter(|l| !l.trim().is_empty() && !l.starts_with('#'));
+    let cells: Vec<&str> = lines.nth(1).unwrap_or("").split(char::from(separator)).collect();
+    let cut = usize::from(lines.next().is_none()); // the last cell may go on beyond the head
+    let whole = cells.get(1..cells.len().saturating_sub(cut)).unwrap_or(&[]);
+    !whole.is_empty() && whole.iter().all(|cell| number(cell.trim_matches('"')).is_some())
+}
+
 /// The separator of the first line that is no comment: the most frequent of tab, semicolon and comma.
 fn delimiter(text: &str) -> Option<u8> {
     let line = text.lines().find(|l| !l.trim().is_empty() && !l.starts_with('#'))?;

@@ -18,7 +18,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::archive::{foreign, Archive, Packing};
-use super::{Source, ECG_FORMATS};
+use super::{csv, Source, ECG_FORMATS};
 use crate::error::{Error, Fault, Result};
 
 const DOING: &str = "finding input";
@@ -122,12 +122,17 @@ impl Inputs {
         let shown = source.shown().to_owned();
         match packing {
             Some(packing) => match Archive::open(source, packing) {
-                Ok(archive) if archive.is_npz() => self.plain(Source::open(&item.path), item),
-                Ok(archive) => {
-                    self.given += archive.files().saturating_sub(1);
-                    self.archive = Some((archive, Opened { shown, id: item.id, found: item.found, ecgs: 0 }));
-                    None
+                Ok(archive) if archive.is_npz() => {
+                    archive.into_source().and_then(|source| self.plain(Ok(source), item))
                 }
+                Ok(mut archive) => match archive.single() {
+                    Some(source) => self.plain(Ok(source), item),
+                    None => {
+                        self.given += archive.files().saturating_sub(1);
+                        self.archive = Some((archive, Opened { shown, id: item.id, found: item.found, ecgs: 0 }));
+                        None
+                    }
+                },
                 Err(error) => Some(Err(error)),
             },
             None => match foreign.filter(|_| !item.found) {
@@ -174,10 +179,11 @@ impl Iterator for Inputs {
     }
 }
 
-/// Whether some format takes the file for its own.
+/// Whether some format takes the file for its own; text with commas in it is no ECG yet.
 fn is_ecg(source: &Source) -> Result<bool> {
     let head = source.head()?;
-    Ok(!head.is_empty() && ECG_FORMATS.iter().any(|format| (format.recognise)(&head, source.shown())))
+    let format = ECG_FORMATS.iter().find(|format| (format.recognise)(&head, source.shown()));
+    Ok(!head.is_empty() && format.is_some_and(|format| format.name != "CSV" || csv::holds_samples(&head)))
 }
 
 fn no_ecg(what: &str, shown: &str) -> Error {
@@ -280,8 +286,8 @@ fn parse_list(bytes: &[u8]) -> Result<Vec<Item>> {
 }
 
 fn parse_manifest(text: &str, delimiter: u8) -> Result<Vec<Item>> {
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(text.as_bytes());
-    let malformed = |e: csv::Error| Fault::new("reading manifest", "malformed table").expected("CSV", e);
+    let mut reader = ::csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(text.as_bytes());
+    let malformed = |e: ::csv::Error| Fault::new("reading manifest", "malformed table").expected("CSV", e);
     let header = reader.headers().map_err(malformed)?.clone();
     let column = |name: &str| header.iter().position(|cell| cell.trim().eq_ignore_ascii_case(name));
     let (path, id) = (column("path"), column("id"));
@@ -290,7 +296,7 @@ fn parse_manifest(text: &str, delimiter: u8) -> Result<Vec<Item>> {
         let row = row.map_err(malformed)?;
         let cell =
             |place: Option<usize>| place.and_then(|place| row.get(place)).map(str::trim).filter(|c| !c.is_empty());
-        let line = row.position().map_or(0, csv::Position::line);
+        let line = row.position().map_or(0, ::csv::Position::line);
         let absent = |what: &str| {
             let fault = Fault::new("reading manifest", "").field(format!("line {line}, column {what}"));
             Error::from(fault.expected("some text", "an empty cell"))

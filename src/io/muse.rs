@@ -135,7 +135,9 @@ impl File {
         let block = std::mem::take(&mut self.block);
         match &block.kind {
             Some(kind) if is_rhythm(kind) && self.rhythm.is_none() => self.rhythm = Some(block.finish(&self.id)?),
-            Some(kind) if self.kinds.len() < 8 => self.kinds.push(xml::shorten(kind)),
+            kind if self.kinds.len() < 8 => {
+                self.kinds.push(kind.as_deref().map_or_else(|| "one without a type".to_owned(), xml::shorten));
+            }
             _ => {}
         }
         Ok(())

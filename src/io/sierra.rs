@@ -31,6 +31,8 @@ const DOING: &str = "reading Sierra XML";
 /// The order of leads in files that do not name them.
 const STANDARD: &str = "I II III aVR aVL aVF V1 V2 V3 V4 V5 V6";
 const LIMBS: [&str; 6] = ["I", "II", "III", "aVR", "aVL", "aVF"];
+/// Carts record at most sixteen.
+const MOST_LEADS: usize = 64;
 /// Height of the calibration pulse, microvolt.
 const PULSE_UV: f64 = 1000.0;
 
@@ -144,6 +146,10 @@ impl File {
             };
         };
         let names: Vec<String> = labels.split_whitespace().map(str::to_owned).collect();
+        if names.len() > MOST_LEADS {
+            let fault = Fault::new(DOING, "").field("leadlabels");
+            return Err(fault.expected(format!("at most {MOST_LEADS} names"), names.len()).into());
+        }
         match number(element, "numberofleads")? {
             Some(count) if count != names.len() as f64 => {
                 let fault = Fault::new(DOING, "").field("leadlabels");
@@ -200,11 +206,11 @@ fn restore_limbs(names: &[String], stored: &mut [Vec<i16>]) {
 
 /// Cuts off the end in which all leads are the same and show the calibration pulse.
 fn cut_pulse(leads: &mut Leads, pulse: f64) {
-    let count = leads.names().len();
-    let first = leads.lead(0);
-    let same = |k: &usize| (1..count).all(|lead| leads.lead(lead).get(*k) == first.get(*k));
+    let rows: Vec<&[f64]> = (0..leads.names().len()).map(|k| leads.lead(k)).collect();
+    let [first, others @ ..] = rows.as_slice() else { return };
+    let same = |k: &usize| others.iter().all(|lead| lead.get(*k) == first.get(*k));
     let end = (0..first.len()).rev().take_while(same).last().unwrap_or(first.len());
-    if count > 1 && first.get(end..).is_some_and(|tail| tail.contains(&pulse)) {
+    if !others.is_empty() && first.get(end..).is_some_and(|tail| tail.contains(&pulse)) {
         leads.truncate(end);
     }
 }

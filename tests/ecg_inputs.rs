@@ -1,0 +1,243 @@
+//! Folders, patterns, archives, lists and manifests; damaged and hostile ones.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use ecgflow::io::hdf5::EcgReader;
+use ecgflow::io::Source;
+use flate2::write::GzEncoder;
+use flate2::Compression;
+use zip::write::SimpleFileOptions;
+
+use crate::program::{example, feed, refuses, run, succeed, text};
+
+/// The ids in a prepared file.
+fn ids(folder: &Path, name: &str) -> Vec<String> {
+    let source = Source::open(&folder.join(name)).unwrap();
+    EcgReader::open(source).unwrap().map(|ecg| ecg.unwrap().id).collect()
+}
+
+/// Twelve leads of ten seconds as CSV.
+fn csv() -> String {
+    let mut text = String::from("I,II,III,aVR,aVL,aVF,V1,V2,V3,V4,V5,V6\n");
+    for n in 0..5000 {
+        let cell =
+            |lead: usize| format!("{:.3}", ((n * (lead + 1)) as f64 * 0.011).sin() * f64::from(n as u32 % 400) / 400.0);
+        text.push_str(&(0..12).map(cell).collect::<Vec<_>>().join(","));
+        text.push('\n');
+    }
+    text
+}
+
+/// What a user's folder holds: two tables, a WFDB record, notes, a table of patients, something hidden.
+fn cohort() -> Vec<(&'static str, Vec<u8>)> {
+    let read = |end: &str| fs::read(example().with_extension(end)).unwrap();
+    vec![
+        ("b.csv", csv().into_bytes()),
+        ("more/a.txt", csv().into_bytes()),
+        ("more/example.dat", read("dat")),
+        ("more/example.hea", read("hea")),
+        ("notes.md", b"# Notes\nTaken at rest, supine, by hand.\nSee also: nothing, really.\n".to_vec()),
+        ("patients.csv", b"id,age,sex\np1,54,F\np2,61,M\n".to_vec()),
+        (".hidden.csv", b"I,II\n1,2\n".to_vec()),
+        ("empty", Vec::new()),
+    ]
+}
+
+const FOUND: [&str; 3] = ["b", "a", "example"];
+
+fn write_folder(root: &Path) {
+    for (name, bytes) in cohort() {
+        let path = root.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+fn write_zip(path: &Path, entries: &[(&str, Vec<u8>)]) {
+    let mut zip = zip::ZipWriter::new(File::create(path).unwrap());
+    let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
+    for (name, bytes) in entries {
+        zip.start_file(*name, options).unwrap();
+        zip.write_all(bytes).unwrap();
+    }
+    zip.finish().unwrap();
+}
+
+fn tar(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, bytes) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        // Written raw: the library refuses names that lead out of the archive, attackers do not.
+        header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_cksum();
+        tar.append(&header, bytes.as_slice()).unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut out = GzEncoder::new(Vec::new(), Compression::best());
+    out.write_all(bytes).unwrap();
+    out.finish().unwrap()
+}
+
+#[test]
+fn a_folder_a_zip_and_a_tar_give_the_same_ecgs() {
+    let out = tempfile::tempdir().unwrap();
+    let f = out.path();
+    write_folder(&f.join("in"));
+    write_zip(&f.join("z.bin"), &cohort()); // told by content, not by name
+    fs::write(f.join("t.tar"), tar(&cohort())).unwrap();
+    fs::write(f.join("t.tar.gz"), gzip(&tar(&cohort()))).unwrap();
+    for input in ["in", "z.bin", "t.tar", "t.tar.gz"] {
+        let said = run(&format!("ecg-prep {input} -o out.h5 -v"), f);
+        assert!(said.status.success(), "{input}: {}", text(&said.stderr));
+        assert_eq!(ids(f, "out.h5"), FOUND, "{input}");
+        for passed in ["notes.md", "patients.csv"] {
+            assert!(
+                text(&said.stderr).contains(&format!("passed over, no ECG: {input}/{passed}")),
+                "{input}: {}",
+                text(&said.stderr)
+            );
+        }
+    }
+    let piped = feed("ecg-prep -o piped.h5", f, &gzip(&tar(&cohort())));
+    assert!(piped.status.success(), "{}", text(&piped.stderr));
+    assert_eq!(ids(f, "piped.h5"), FOUND);
+}
+
+#[test]
+fn a_pattern_means_the_files_that_match_by_name() {
+    let out = tempfile::tempdir().unwrap();
+    write_folder(&out.path().join("in"));
+    succeed("ecg-prep in/**/[ab].* -o out.h5", out.path());
+    assert_eq!(ids(out.path(), "out.h5"), ["b", "a"]);
+    let says = ["ecg-prep: error: finding input: *.xml", "nothing matches the pattern", "expected files, found none"];
+    refuses("ecg-prep *.xml -o out.h5", 1, &says, |_| ());
+}
+
+#[test]
+fn one_file_packed_by_gzip_is_that_file() {
+    let out = tempfile::tempdir().unwrap();
+    fs::write(out.path().join("p7.csv.gz"), gzip(csv().as_bytes())).unwrap();
+    succeed("ecg-prep p7.csv.gz -o out.h5", out.path());
+    assert_eq!(ids(out.path(), "out.h5"), ["p7"]);
+}
+
+#[test]
+fn a_list_and_a_manifest_name_files_and_records() {
+    let out = tempfile::tempdir().unwrap();
+    let f = out.path();
+    write_folder(&f.join("in"));
+    let listed = feed("ecg-prep --from-list - -o list.h5", f, b"in/more/a.txt\nin/more/example.hea\n");
+    assert!(listed.status.success(), "{}", text(&listed.stderr));
+    assert_eq!(ids(f, "list.h5"), ["a", "example"]);
+    fs::write(f.join("m.csv"), "id,path\nkate,in/more/example.hea\ntom,in/b.csv\n").unwrap();
+    succeed("ecg-prep in/more/a.txt --from-list m.csv -o manifest.h5", f);
+    assert_eq!(ids(f, "manifest.h5"), ["a", "kate", "tom"]);
+    refuses("ecg-prep - --from-list - -o out.h5", 2, &["standard input is named twice"], |_| ());
+    refuses("ecg-prep --from-list l -o out.h5", 1, &["none.xml"], |f| fs::write(f.join("l"), "none.xml\n").unwrap());
+}
+
+#[test]
+fn a_bad_file_in_an_archive_is_left_out_and_named_as_the_user_knows_it() {
+    let out = tempfile::tempdir().unwrap();
+    let f = out.path();
+    let mut entries = cohort();
+    entries[2].1.truncate(60_000); // more/example.dat
+    write_zip(&f.join("z.zip"), &entries);
+    succeed("ecg-prep z.zip -o out.h5 --keep-going --rejects r.csv", f);
+    assert_eq!(ids(f, "out.h5"), ["b", "a"]);
+    let rejects = fs::read_to_string(f.join("r.csv")).unwrap();
+    assert!(rejects.contains("z.zip/more/example.dat") && !rejects.contains("/tmp"), "{rejects}");
+}
+
+#[test]
+fn names_in_an_archive_lead_nowhere() {
+    let out = tempfile::tempdir().unwrap();
+    let f = out.path().join("deep");
+    fs::create_dir(&f).unwrap();
+    let hostile = [("../../evil.csv", csv().into_bytes()), ("/evil2.csv", csv().into_bytes())];
+    fs::write(f.join("t.tar"), tar(&hostile)).unwrap();
+    succeed("ecg-prep t.tar -o out.h5", &f);
+    assert_eq!(ids(&f, "out.h5"), ["evil", "evil2"]);
+    assert!(!out.path().join("evil.csv").exists() && !Path::new("/evil2.csv").exists());
+}
+
+#[test]
+fn archives_without_an_ecg_are_refused() {
+    let notes = || vec![("notes.md", b"nothing here".to_vec())];
+    refuses("ecg-prep z.zip -o out.h5", 1, &["z.zip", "there is no ECG in the archive"], |f| {
+        write_zip(&f.join("z.zip"), &notes())
+    });
+    refuses("ecg-prep z.zip -o out.h5", 1, &["z.zip", "there is no ECG in the archive"], |f| {
+        write_zip(&f.join("z.zip"), &[])
+    });
+    refuses("ecg-prep in -o out.h5", 1, &["in", "there is no ECG in the folder"], |f| {
+        fs::create_dir(f.join("in")).unwrap()
+    });
+    let says = [
+        "a.xz",
+        "compressed in a way that is not read",
+        "expected ZIP, TAR or gzip, found xz",
+        "hint: unpack it first",
+    ];
+    refuses("ecg-prep a.xz -o out.h5", 1, &says, |f| fs::write(f.join("a.xz"), b"\xfd7zXZ\0rest of it").unwrap());
+}
+
+#[test]
+fn damaged_archives_are_refused() {
+    let cut = |bytes: Vec<u8>, keep: usize| bytes[..bytes.len() * keep / 100].to_vec();
+    refuses("ecg-prep z.zip -o out.h5", 1, &["z.zip", "the archive is damaged", "hint: copy the archive again"], |f| {
+        write_zip(&f.join("z.zip"), &cohort());
+        let whole = fs::read(f.join("z.zip")).unwrap();
+        fs::write(f.join("z.zip"), cut(whole, 60)).unwrap();
+    });
+    refuses("ecg-prep t.tar -o out.h5", 1, &["t.tar", "the archive is truncated", "expected", "found"], |f| {
+        fs::write(f.join("t.tar"), cut(tar(&cohort()[..1]), 50)).unwrap();
+    });
+    refuses("ecg-prep t.gz -o out.h5", 1, &["t.gz", "the archive is damaged"], |f| {
+        fs::write(f.join("t.gz"), cut(gzip(csv().as_bytes()), 60)).unwrap();
+    });
+    refuses(
+        "ecg-prep z.zip -o out.h5",
+        1,
+        &["z.zip", "b.csv", "the archive is damaged", "expected a readable entry"],
+        |f| {
+            write_zip(&f.join("z.zip"), &cohort()[..1]);
+            let mut whole = fs::read(f.join("z.zip")).unwrap();
+            whole[2000] ^= 0x10; // within the packed bytes: the checksum tells
+            fs::write(f.join("z.zip"), whole).unwrap();
+        },
+    );
+}
+
+#[test]
+fn an_archive_bomb_is_refused() {
+    let zeros = vec![0u8; 150 << 20];
+    let says = ["bomb", "grows like an archive bomb", "expected at most", "hint: unpack it yourself if you trust it"];
+    refuses("ecg-prep z.zip -o out.h5", 1, &says, |f| write_zip(&f.join("z.zip"), &[("bomb", zeros.clone())]));
+    refuses("ecg-prep bomb.gz -o out.h5", 1, &says, |f| fs::write(f.join("bomb.gz"), gzip(&zeros)).unwrap());
+}
+
+#[test]
+fn entries_that_share_bytes_are_refused() {
+    refuses(
+        "ecg-prep z.zip -o out.h5",
+        1,
+        &["z.zip", "the entries share bytes, as those of an archive bomb do"],
+        |f| {
+            write_zip(&f.join("z.zip"), &[("a.csv", csv().into_bytes()), ("b.csv", csv().into_bytes())]);
+            let mut whole = fs::read(f.join("z.zip")).unwrap();
+            // The second entry of the directory claims more packed bytes than there are.
+            let last = whole.windows(4).rposition(|w| w == b"PK\x01\x02").unwrap();
+            let length = whole.len() as u32;
+            whole[last + 20..last + 24].copy_from_slice(&length.to_le_bytes());
+            fs::write(f.join("z.zip"), whole).unwrap();
+        },
+    );
+}
