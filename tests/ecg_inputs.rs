@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use ecgflow::io::hdf5::EcgReader;
+use ecgflow::io::input::Inputs;
 use ecgflow::io::Source;
 use flate2::write::GzEncoder;
 use flate2::Compression;
@@ -166,6 +167,28 @@ fn names_in_an_archive_lead_nowhere() {
     succeed("ecg-prep t.tar -o out.h5", &f);
     assert_eq!(ids(&f, "out.h5"), ["evil", "evil2"]);
     assert!(!out.path().join("evil.csv").exists() && !Path::new("/evil2.csv").exists());
+}
+
+#[test]
+fn segments_of_a_wfdb_record_are_read_through_its_header() {
+    let text = |text: &str| text.as_bytes().to_vec();
+    let record = [
+        ("r.hea", text("# two segments\nr/2 1 500 8\nr1 4\nr2 4\n")),
+        ("r1.dat", vec![0; 8]),
+        ("r1.hea", text("r1 1 500 4\nr1.dat 16 200 16 0 0 0 0 II\n")),
+        ("r2.hea", text("r2 1 500 4\nr2.dat 16 200 16 0 0 0 0 II\n")),
+        ("s.hea", text("s 1 500 4\nr1.dat 16 200 16 0 0 0 0 II\n")),
+    ];
+    let out = tempfile::tempdir().unwrap();
+    let inputs = [out.path().join("in"), out.path().join("t.tar")];
+    fs::create_dir(&inputs[0]).unwrap();
+    record.iter().for_each(|(name, bytes)| fs::write(inputs[0].join(name), bytes).unwrap());
+    fs::write(&inputs[1], tar(&record)).unwrap();
+    for input in &inputs {
+        let found = Inputs::begin(std::slice::from_ref(input), None).unwrap().map(|s| s.unwrap().shown().to_owned());
+        let expected = ["r.hea", "s.hea"].map(|name| input.join(name).display().to_string());
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //!
 //! Formats: ZIP <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>, TAR (ustar, GNU, pax), gzip RFC 1952.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -77,6 +77,8 @@ pub struct Archive {
     entries: Vec<Entry>,
     by_name: HashMap<String, usize>,
     next: usize,
+    /// What came along with a WFDB header already.
+    used: HashSet<usize>,
     /// The archive itself.
     source: Option<Source>,
 }
@@ -100,6 +102,7 @@ impl Archive {
             entries: Vec::new(),
             by_name: HashMap::new(),
             next: 0,
+            used: HashSet::new(),
             source: None,
         };
         let filled = match packing {
@@ -212,7 +215,7 @@ impl Archive {
         let name = self.entries.get(k).map(|e| e.name.clone()).unwrap_or_default();
         let path = self.extract(k, folder.path())?;
         let mut wanted = vec![(name.clone(), path.clone())];
-        let mut taken = std::collections::HashSet::from([k]);
+        let mut taken = HashSet::from([k]);
         while let Some((name, path)) = wanted.pop() {
             for also in self.companions(&name, &path)? {
                 if taken.insert(also) {
@@ -221,6 +224,7 @@ impl Archive {
                 }
             }
         }
+        self.used.extend(taken);
         let shown = format!("{}/{name}", self.shown);
         Ok(Source::unpacked(path, shown, Arc::new(folder)))
     }
@@ -268,9 +272,8 @@ impl Iterator for Archive {
     type Item = Result<Source>;
 
     fn next(&mut self) -> Option<Result<Source>> {
-        let k = self.next;
-        self.entries.get(k)?;
-        self.next += 1;
+        let k = (self.next..self.entries.len()).find(|k| !self.used.contains(k))?;
+        self.next = k + 1;
         Some(self.unpack(k).map_err(|e| e.in_file(&self.shown)))
     }
 }

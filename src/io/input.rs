@@ -12,7 +12,7 @@
 //! header with a column `path` is a manifest: a CSV or TSV file; its column `id`, where there is one, names the records.
 //! Whatever is named, twice or not, is read in that order. What was named itself must be an ECG; what was only found need not.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -24,6 +24,8 @@ use crate::error::{Error, Fault, Result};
 const DOING: &str = "finding input";
 /// Folders further down are not looked into.
 const DEPTH: usize = 64;
+/// A longer WFDB header is none.
+const HEADER_BYTES: u64 = 1 << 20;
 /// A longer list is none.
 const LIST_BYTES: u64 = 1 << 30;
 
@@ -236,6 +238,7 @@ fn walk(folder: &Path, id: Option<&String>, depth: usize, into: &mut VecDeque<Re
         Err(error) => return into.push_back(Err(Error::io("opening folder", folder)(error))),
     };
     entries.sort_by_key(fs::DirEntry::file_name);
+    let segments: HashSet<PathBuf> = entries.iter().flat_map(|entry| segments(&entry.path())).collect();
     for entry in entries {
         let path = entry.path();
         if entry.file_name().to_string_lossy().starts_with('.') {
@@ -243,7 +246,7 @@ fn walk(folder: &Path, id: Option<&String>, depth: usize, into: &mut VecDeque<Re
         }
         match entry.file_type() {
             Ok(kind) if kind.is_dir() && depth > 0 => walk(&path, id, depth - 1, into),
-            Ok(_) if path.is_file() && !belongs_to_header(&path) => {
+            Ok(_) if path.is_file() && !belongs_to_header(&path) && !segments.contains(&path) => {
                 into.push_back(Ok(Item { path, id: id.cloned(), found: true }));
             }
             Ok(_) => {}
@@ -256,6 +259,21 @@ fn walk(folder: &Path, id: Option<&String>, depth: usize, into: &mut VecDeque<Re
 fn belongs_to_header(path: &Path) -> bool {
     let is_signal = matches!(path.extension().and_then(|e| e.to_str()), Some("dat" | "mat"));
     is_signal && path.with_extension("hea").is_file()
+}
+
+/// The headers of its segments that a WFDB header of several names: they are read through it.
+fn segments(path: &Path) -> Vec<PathBuf> {
+    if path.extension().and_then(|e| e.to_str()) != Some("hea") {
+        return Vec::new();
+    }
+    let mut bytes = Vec::new();
+    let _ = fs::File::open(path).and_then(|file| file.take(HEADER_BYTES).read_to_end(&mut bytes)); // read again, and told, later
+    let text = String::from_utf8_lossy(&bytes);
+    let mut names = text.lines().filter(|l| !l.starts_with('#')).filter_map(|line| line.split_whitespace().next());
+    match names.next() {
+        Some(name) if name.contains('/') => names.map(|name| path.with_file_name(format!("{name}.hea"))).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// The items of a list or a manifest.
