@@ -6,11 +6,12 @@ use std::path::Path;
 
 use ecgflow::io::hdf5::EcgReader;
 use ecgflow::io::input::Inputs;
-use ecgflow::io::Source;
+use ecgflow::io::{open_ecg, ReadOptions, Source};
 use flate2::write::GzEncoder;
 use flate2::Compression;
 use zip::write::SimpleFileOptions;
 
+use crate::formats::{peak_memory, Random};
 use crate::program::{example, feed, refuses, run, succeed, text};
 
 /// The ids in a prepared file.
@@ -263,4 +264,39 @@ fn entries_that_share_bytes_are_refused() {
             fs::write(f.join("z.zip"), whole).unwrap();
         },
     );
+}
+
+#[test]
+fn damaged_archives_and_lists_are_errors_not_panics_and_take_no_memory() {
+    let small = [
+        ("r.hea", b"r 1 500 4\nr.dat 16 200 16 0 0 0 0 II\n".to_vec()),
+        ("r.dat", vec![0; 8]),
+        ("dir/t.csv", [b"I,II\n".to_vec(), b"1,2\n3,4\n".repeat(40)].concat()),
+    ];
+    let out = tempfile::tempdir().unwrap();
+    write_zip(&out.path().join("z"), &small);
+    let zip = fs::read(out.path().join("z")).unwrap();
+    let seeds = [zip, tar(&small), gzip(&tar(&small)), gzip(&small[2].1)];
+    let path = out.path().join("damaged");
+    let mut random = Random(5);
+    let options = ReadOptions { rate_hz: Some(500.0), ..ReadOptions::default() };
+    let before = peak_memory();
+    let (mut good, mut bad) = (0, 0);
+    for seed in &seeds {
+        for _ in 0..300 {
+            let _ = fs::remove_file(&path);
+            fs::write(&path, random.damage(seed)).unwrap();
+            let Ok(inputs) = Inputs::begin(std::slice::from_ref(&path), None) else { continue };
+            for source in inputs {
+                match source.and_then(|s| open_ecg(s, &options)?.1.collect::<Result<Vec<_>, _>>()) {
+                    Ok(_) => good += 1,
+                    Err(_) => bad += 1,
+                }
+            }
+            let _ = Inputs::begin(&[], Some(&path));
+        }
+    }
+    assert!(good > 100 && bad > 500, "{good} read, {bad} refused: the damage is too strong or too weak");
+    let grown = peak_memory().saturating_sub(before);
+    assert!(grown < 256 << 20, "memory grew by {grown} bytes");
 }

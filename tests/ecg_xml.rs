@@ -342,6 +342,22 @@ fn a_truncated_xml_file_is_refused_by_the_program() {
 }
 
 #[test]
+fn files_too_large_for_an_ecg_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.xml");
+    fs::write(&path, "<CardiologyXML><StripData><WaveformData lead=\"I\">").unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_len((64 << 20) + 1).unwrap(); // sparse
+    let error = read_all(&path, &ReadOptions::default()).unwrap_err().to_string();
+    assert!(
+        error.contains("the file is too large for an ECG (expected at most 67108864 bytes, found more)"),
+        "{error}"
+    );
+    let many = "1,".repeat((1 << 22) + 1);
+    let found = says(&cardiosoft(&[("\t0,-0", &many)]));
+    assert!(found.contains("there are too many samples for an ECG (expected at most 4194304, found more)"), "{found}");
+}
+
+#[test]
 fn xml_of_another_kind_is_an_unknown_format() {
     let found = says(b"<?xml version=\"1.0\"?>\n<svg width=\"1\"/>");
     assert!(
