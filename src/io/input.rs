@@ -287,7 +287,8 @@ fn read_list(list: &Path) -> Result<Vec<Item>> {
 
 fn parse_list(bytes: &[u8]) -> Result<Vec<Item>> {
     let separator = if bytes.contains(&0) { '\0' } else { '\n' };
-    let text = std::str::from_utf8(bytes).map_err(|_| {
+    let holes = bytes.windows(2).any(|pair| pair == [0, 0]); // binary: no tool writes empty names
+    let text = std::str::from_utf8(bytes).ok().filter(|_| !holes).ok_or_else(|| {
         let fault = Fault::new("reading list", "this is no list of paths");
         fault.expected("UTF-8 text, one path a line", "other bytes").hint("--from-list takes a list, not an ECG")
     })?;
@@ -362,5 +363,6 @@ mod tests {
         );
         assert!(says(b"path,id\n,p1\n").contains("column path"));
         assert!(says(b"\x89HDF\r\n").contains("this is no list of paths"));
+        assert!(says(b"r.hea\0\0\0/\0\0").contains("this is no list of paths"));
     }
 }
