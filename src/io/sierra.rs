@@ -9,7 +9,7 @@
 //!     <repbeats> averaged beats </repbeats>
 //! ```
 //!
-//! The bytes are one chunk a lead; [`xli`] unpacks them. The limb leads III, aVR, aVL and aVF are stored as what is left
+//! The bytes are one chunk a lead; `xli` unpacks them. The limb leads III, aVR, aVL and aVF are stored as what is left
 //! after predicting them from I and II, in integers, halves cut towards zero:
 //! III = II - I - rest, aVR = -(I + II)/2 - rest, aVL = (I - III)/2 - rest, aVF = (II + III)/2 - rest.
 //!
