@@ -1,0 +1,29 @@
+//! Operations for the processor that candle lacks or does slowly: slices in, slices out.
+//!
+//! | file | what |
+//! |---|---|
+//! | `simd` | vectors, and the choice of instruction set at run time |
+//! | `buffer` | aligned memory, scratch memory of a thread |
+//! | `math` | exponential, error function, sigmoid on vectors |
+//! | `gemm` | products of matrices with a packed right factor, f32 or bf16 |
+//! | `attention` | softmax(Q K^T) V without the matrix of scores |
+//! | `attention_grad` | its gradient |
+//! | `winograd` | 3 x 3 x 3 convolution with fewer multiplications |
+//! | `conv` | convolution of any kernel and stride, and gradients |
+//! | `norm` | group and layer normalisation |
+//! | `transformer` | the layers of a DiT block, each in one pass over the tokens |
+//!
+//! Maps are channels-last: (T, H, W, C), tokens are rows: (N, C). Results do not depend on the number of threads: work
+//! is split over outputs, and sums over many parts are added in a fixed order.
+//!
+//! This is the only place with `unsafe`: intrinsics, and pointers into slices whose bounds the safe functions around them
+//! check first. The safe functions take sizes and assert that the slices have them.
+#![allow(unsafe_code)]
+
+pub mod attention;
+pub mod buffer;
+pub mod gemm;
+pub mod math;
+pub mod simd;
+
+pub use simd::Isa;
