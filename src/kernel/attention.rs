@@ -96,7 +96,7 @@ impl Keys {
                 };
             }
         }
-        for (word, out) in values.chunks_exact_mut(e.max(1)).enumerate() {
+        for (word, out) in values.chunks_exact_mut(e.max(1)).take(F::PRECISION.words(padded)).enumerate() {
             let at = |key: usize, i: usize| if key < n { *v.start.add(key * v.row + i) } else { 0.0 };
             for (i, out) in out.iter_mut().enumerate() {
                 *out = match F::PRECISION {
@@ -105,7 +105,15 @@ impl Keys {
                 };
             }
         }
-        Keys { k: tiles.as_ptr(), k_strides: [depth, 1, rows], v: values.as_ptr(), v_row: e, sizes }
+        Keys::packed(F::PRECISION, rows, words, sizes)
+    }
+
+    /// What [`Keys::pack`] left in `words`, which outlive the result.
+    #[inline(always)]
+    pub fn packed(precision: Precision, rows: usize, words: &[f32], sizes: Sizes) -> Keys {
+        let depth = precision.words(sizes.d);
+        let values = words[sizes.n.next_multiple_of(rows) * depth..].as_ptr();
+        Keys { k: words.as_ptr(), k_strides: [depth, 1, rows], v: values, v_row: sizes.e, sizes }
     }
 }
 

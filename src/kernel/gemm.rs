@@ -116,8 +116,8 @@ pub(super) trait Factor: Copy {
     const PRECISION: Precision;
     /// acc + a b, for one f32 or two bf16 in each word.
     unsafe fn step<S: Simd>(a: S::V, b: S::V, acc: S::V) -> S::V;
-    /// Writes a vector of values of A: LANES words of f32, or half as many of bf16 pairs.
-    unsafe fn store<S: Simd>(row: *mut f32, at: usize, v: S::V);
+    /// Writes the first `lanes` values of a vector to a row of A, as value number `at` and on.
+    unsafe fn keep<S: Simd>(self, row: *mut f32, at: usize, v: S::V, lanes: usize);
 }
 
 /// Words of one f32.
@@ -137,8 +137,8 @@ impl Factor for Single {
     }
 
     #[inline(always)]
-    unsafe fn store<S: Simd>(row: *mut f32, at: usize, v: S::V) {
-        S::store(row.add(at), v);
+    unsafe fn keep<S: Simd>(self, row: *mut f32, at: usize, v: S::V, lanes: usize) {
+        write::<S>(row.add(at), v, lanes);
     }
 }
 
@@ -151,8 +151,18 @@ impl Factor for Pairs {
     }
 
     #[inline(always)]
-    unsafe fn store<S: Simd>(row: *mut f32, at: usize, v: S::V) {
-        S::store_bf16(row.cast::<u16>().add(at), v);
+    unsafe fn keep<S: Simd>(self, row: *mut f32, at: usize, v: S::V, lanes: usize) {
+        let to = row.cast::<u16>().add(at);
+        if lanes == S::LANES {
+            S::store_bf16(to, v);
+            return;
+        }
+        let mut halves = [0u16; 16];
+        S::store_bf16(halves.as_mut_ptr(), v);
+        to.copy_from_nonoverlapping(halves.as_ptr(), lanes);
+        if lanes % 2 == 1 {
+            *to.add(lanes) = 0; // the second half of the last word
+        }
     }
 }
 
@@ -403,7 +413,7 @@ impl Job for Linear<'_> {
 
 /// A row as pairs of bf16.
 #[inline(always)]
-fn to_words(row: &[f32], words: &mut [f32]) {
+pub(super) fn to_words(row: &[f32], words: &mut [f32]) {
     for (pair, word) in row.chunks(2).zip(words) {
         let half = |i: usize| pair.get(i).map_or(0, |x| u32::from(to_bf16(*x)));
         *word = f32::from_bits(half(1) << 16 | half(0));

@@ -24,6 +24,9 @@ pub mod attention;
 pub mod buffer;
 pub mod gemm;
 pub mod math;
+pub mod norm;
 pub mod simd;
+pub mod transformer;
+pub mod winograd;
 
 pub use simd::Isa;

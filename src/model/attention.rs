@@ -7,7 +7,9 @@ use candle_core::{Result, Tensor, D};
 use candle_nn::{Linear, Module, VarBuilder};
 use rayon::prelude::*;
 
-use super::layers;
+use super::{layers, op};
+use crate::kernel::gemm::Precision;
+use crate::kernel::transformer::{CrossAttention, SelfAttention};
 
 /// Bytes of scores in a block on the CPU, for each thread at work; small enough to stay near the processor.
 const BLOCK_BYTES_CPU: usize = 4 << 20;
@@ -103,6 +105,23 @@ impl MultiHead {
         let y = x.reshape((g * n, width))?.matmul(&weight.t()?)?;
         let y = y.broadcast_add(&self.bias.narrow(0, which * width, width)?)?;
         split_heads(&y.reshape((g, n, width))?, self.heads)
+    }
+
+    /// Attention within groups, packed for the kernels of the processor.
+    pub fn packed(&self, precision: Precision) -> Result<SelfAttention> {
+        let qkv = op::dense(&self.weight, Some(&self.bias), precision)?;
+        Ok(SelfAttention { qkv, out: op::dense(self.out.weight(), self.out.bias(), precision)? })
+    }
+
+    /// Attention to other tokens, packed for the kernels of the processor.
+    pub fn packed_cross(&self, precision: Precision) -> Result<CrossAttention> {
+        let width = self.weight.dim(1)?;
+        let part = |from: usize, n: usize| {
+            let (weight, bias) = (self.weight.narrow(0, from, n)?, self.bias.narrow(0, from, n)?);
+            op::dense(&weight, Some(&bias), precision)
+        };
+        let out = op::dense(self.out.weight(), self.out.bias(), precision)?;
+        Ok(CrossAttention { q: part(0, width)?, kv: part(width, 2 * width)?, out })
     }
 
     /// Tokens x (G, N, width) attend to tokens y (G, M, width) -> (G, N, width).
