@@ -437,6 +437,92 @@ pub fn linear(x: &[f32], weight: &Packed, bias: &[f32], y: &mut [f32], adds: boo
     });
 }
 
+/// Rows b (rows, n) as a right factor over the rows, in `panels` of the size that its columns fill.
+///
+/// # Safety
+/// `panels` has n rounded up to whole panels times the rows, and outlives the result.
+#[inline(always)]
+pub(super) unsafe fn pack_right<S: Simd>(b: &[f32], n: usize, panels: &mut [f32]) -> Right {
+    let (width, rows) = (2 * S::LANES, b.len() / n);
+    for (first, panel) in (0..n).step_by(width).zip(panels.chunks_exact_mut(rows * width)) {
+        let count = width.min(n - first);
+        for (row, to) in b.chunks_exact(n).zip(panel.chunks_exact_mut(width)) {
+            to[..count].copy_from_slice(&row[first..first + count]);
+            to[count..].fill(0.0);
+        }
+    }
+    Right { start: panels.as_ptr(), depth: rows, width, panel: rows * width, n }
+}
+
+struct PackRight<'a>(&'a [f32], usize, &'a mut [f32]);
+
+impl Job for PackRight<'_> {
+    type Output = Right;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> Right {
+        pack_right::<S>(self.0, self.1, self.2)
+    }
+}
+
+/// Some rows of a^T b.
+struct OuterRows<'a> {
+    a: &'a [f32],
+    m: usize,
+    first: usize,
+    right: Right,
+    c: &'a mut [f32],
+}
+
+impl Job for OuterRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let OuterRows { a, m, first, right, c } = self;
+        let left = Left { start: a.as_ptr().add(first), row: 1, step: m, segments: 1, hop: 0 };
+        let rows = c.len() / right.n;
+        let store = Store { c: Shared::new(c), first: 0, row: right.n, bias: &[], adds: false };
+        product::<S, Single, _>(left, rows, right, &store);
+    }
+}
+
+// SAFETY: points at panels that are only read while threads share it.
+unsafe impl Sync for Right {}
+
+/// c (m, n) = a^T b for a (rows, m) and b (rows, n): the gradient of a weight. All threads work.
+///
+/// # Panics
+/// Where the sizes do not agree.
+pub fn outer(isa: Isa, a: &[f32], b: &[f32], m: usize, n: usize) -> Vec<f32> {
+    assert!(m > 0 && n > 0 && a.len() % m == 0 && b.len() % n == 0 && a.len() / m == b.len() / n);
+    let mut c = vec![0f32; m * n];
+    if b.is_empty() {
+        return c;
+    }
+    let mut panels = Buffer::zeros(n.next_multiple_of(2 * isa.lanes()) * (b.len() / n));
+    // SAFETY: `isa` is here; the panels have the size asked for and live to the end.
+    let right = unsafe { dispatch(isa, PackRight(b, n, &mut panels)) };
+    let some = m.div_ceil(rayon::current_num_threads()).next_multiple_of(isa.rows());
+    c.par_chunks_mut(some * n).enumerate().for_each(|(i, c)| {
+        let right = &right;
+        // SAFETY: as above; each thread writes its own rows.
+        unsafe { dispatch(isa, OuterRows { a, m, first: i * some, right: *right, c }) };
+    });
+    c
+}
+
+/// Sums of the columns of b (rows, n), block by block in a fixed order: the gradient of a bias.
+pub fn column_sums(b: &[f32], n: usize) -> Vec<f32> {
+    let add = |mut sum: Vec<f32>, row: &[f32]| {
+        sum.iter_mut().zip(row).for_each(|(sum, v)| *sum += v);
+        sum
+    };
+    let blocks = b.par_chunks(256 * n.max(1)).map(|rows| rows.chunks_exact(n).fold(vec![0f32; n], add));
+    let blocks: Vec<Vec<f32>> = blocks.collect();
+    blocks.into_iter().fold(vec![0f32; n], |sum, block| add(sum, &block))
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -474,6 +560,23 @@ pub(super) mod tests {
                         assert!((f64::from(*y) - want).abs() < 2e-5, "{isa:?} {precision:?} {rows} {k} {n}: {y} {want}");
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn outer_products_and_column_sums_by_definition() {
+        for (rows, m, n) in [(1, 1, 1), (37, 13, 40), (300, 70, 5)] {
+            let (a, b) = (ramp(rows * m, 1), ramp(rows * n, 2));
+            for isa in Isa::all() {
+                for (at, c) in outer(isa, &a, &b, m, n).into_iter().enumerate() {
+                    let term = |r: usize| f64::from(a[r * m + at / n]) * f64::from(b[r * n + at % n]);
+                    assert!((f64::from(c) - (0..rows).map(term).sum::<f64>()).abs() < 1e-5, "{isa:?}");
+                }
+            }
+            for (i, sum) in column_sums(&b, n).into_iter().enumerate() {
+                let want: f64 = b.iter().skip(i).step_by(n).map(|v| f64::from(*v)).sum();
+                assert!((f64::from(sum) - want).abs() < 1e-5);
             }
         }
     }

@@ -21,12 +21,16 @@
 #![allow(unsafe_code)]
 
 pub mod attention;
+pub mod attention_grad;
 pub mod buffer;
+pub mod conv;
+pub mod elementwise;
 pub mod gemm;
 pub mod math;
 pub mod norm;
 pub mod simd;
 pub mod transformer;
 pub mod winograd;
+pub mod winograd_grad;
 
 pub use simd::Isa;
