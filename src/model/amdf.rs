@@ -17,11 +17,13 @@
 
 use candle_core::{bail, Result, Tensor};
 use candle_nn::init::ZERO;
-use candle_nn::{Init, Linear, Module, VarBuilder};
+use candle_nn::{Init, VarBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::attention::MultiHead;
-use super::layers::{each_token, is_tracked, layer_norm, linear, mean_squared_error, xavier};
+use super::layers::{
+    each_token, gelu, is_tracked, linear, mean_squared_error, modulated_norm, xavier, Linear,
+};
 use super::op;
 use crate::kernel::gemm::Precision;
 use crate::kernel::transformer::{self, Seen};
@@ -155,7 +157,7 @@ struct Modulation {
 impl Modulation {
     /// norm(h) (1 + scale) + shift.
     fn enter(&self, h: &Tensor) -> Result<Tensor> {
-        layer_norm(h, EPS)?.broadcast_mul(&(&self.scale + 1.0)?)?.broadcast_add(&self.shift)
+        modulated_norm(h, &self.scale, &self.shift, EPS)
     }
 
     /// h + gate y.
@@ -230,7 +232,7 @@ impl Block {
         let y = m_spatial.enter(&h)?.reshape((b * frames, places, width))?; // (B T, P, W)
         let h = m_spatial.leave(&h, &spatial.forward(&y, &y)?.reshape((b, n, width))?)?;
 
-        let y = each_token(&m_mlp.enter(&h)?, |y| mlp.1.forward(&mlp.0.forward(y)?.gelu_erf()?))?;
+        let y = each_token(&m_mlp.enter(&h)?, |y| mlp.1.forward(&gelu(&mlp.0.forward(y)?)?))?;
         m_mlp.leave(&h, &y)
     }
 }
@@ -334,7 +336,7 @@ impl Velocity {
         }
         let last = self.last_modulation.forward(&condition)?.unsqueeze(1)?.chunk(2, 2)?;
         let [shift, scale] = last.as_slice() else { bail!("expected shift and scale") };
-        let h = layer_norm(&h, EPS)?.broadcast_mul(&(scale + 1.0)?)?.broadcast_add(shift)?;
+        let h = modulated_norm(&h, scale, shift, EPS)?;
         from_tokens(&self.last.forward(&h)?, channels, frames, side, self.patch)
         // (B, z, T, L, L)
     }

@@ -35,10 +35,9 @@ pub fn with_values<R>(x: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     }
 }
 
-/// A linear layer, packed: weight (out, in), bias (out) or zeros.
-pub fn dense(weight: &Tensor, bias: Option<&Tensor>, precision: Precision) -> Result<Dense> {
-    let (out, inputs) = weight.dims2()?;
-    let bias = bias.map_or_else(|| Ok(vec![0.0; out]), values)?;
+/// A linear layer, packed: weight (out, in), bias (out).
+pub fn dense(weight: &Tensor, bias: &Tensor, precision: Precision) -> Result<Dense> {
+    let ((_, inputs), bias) = (weight.dims2()?, values(bias)?);
     with_values(&weight.contiguous()?, |weight| Dense::new(Isa::best(), precision, weight, &bias, inputs))
 }
 
