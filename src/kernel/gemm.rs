@@ -21,6 +21,18 @@ pub enum Precision {
     Bf16,
 }
 
+impl std::str::FromStr for Precision {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "f32" => Ok(Precision::F32),
+            "bf16" => Ok(Precision::Bf16),
+            _ => Err("expected f32 or bf16".to_owned()),
+        }
+    }
+}
+
 /// A right factor (k x n) in panels: (n / width, words of k, width), zeros beside n.
 #[derive(Debug, Clone)]
 pub struct Packed {

@@ -150,4 +150,15 @@ mod tests {
             assert_eq!(got[3], [0.0, 0.0, 0.0, 1.0, 1.0], "{isa:?}");
         }
     }
+
+    #[test]
+    fn what_is_no_number_stays_none() {
+        for isa in Isa::all() {
+            let mut got: [Vec<f32>; 4] = Default::default();
+            // SAFETY: `isa` is here; the job reads within its slice.
+            unsafe { dispatch(isa, Each(&[f32::NAN, 1.0], &mut got)) };
+            assert!(got[0][0].is_nan() && got[2][0].is_nan() && got[3][0].is_nan(), "{isa:?} {got:?}");
+            assert!(got.iter().all(|v| v[1].is_finite()));
+        }
+    }
 }

@@ -49,6 +49,18 @@ pub enum TimeGrid {
     Start,
 }
 
+impl std::str::FromStr for TimeGrid {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "middle" => Ok(TimeGrid::Middle),
+            "start" => Ok(TimeGrid::Start),
+            _ => Err("expected middle or start".to_owned()),
+        }
+    }
+}
+
 /// How clips are drawn unless the command line says otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -3,6 +3,7 @@
 //! Maps are channels-last here, (B, T, H, W, C), where the models for other devices hold (B, C, T, H, W):
 //! [`enter`] and [`leave`] turn one into the other.
 
+use std::cell::Cell;
 use std::sync::OnceLock;
 
 use candle_core::{bail, CpuStorage, CustomOp1, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor};
@@ -14,9 +15,22 @@ use crate::kernel::transformer::{self, Dense, Modulation, Seen};
 use crate::kernel::winograd::{self, Cube, Direction, Map};
 use crate::kernel::{attention, conv, elementwise, winograd_grad, Isa};
 
+thread_local! {
+    static BY_CANDLE: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Whether the kernels compute on such tensors: f32 on the processor.
 pub fn has_kernels(x: &Tensor) -> bool {
-    x.device().is_cpu() && x.dtype() == DType::F32
+    x.device().is_cpu() && x.dtype() == DType::F32 && !BY_CANDLE.get()
+}
+
+/// Runs `f` with candle's own operations in place of the kernels: what they are measured and tested against. Models must
+/// be built inside too.
+pub fn by_candle<R>(f: impl FnOnce() -> R) -> R {
+    let before = BY_CANDLE.replace(true);
+    let result = f();
+    BY_CANDLE.set(before);
+    result
 }
 
 /// The values of a tensor of f32.

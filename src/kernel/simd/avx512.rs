@@ -92,7 +92,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn scale(a: __m512, n: __m512) -> __m512 {
         let scaled = _mm512_scalef_ps(a, n);
-        let normal = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(n, _mm512_set1_ps(-126.0));
+        let normal = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(n, _mm512_set1_ps(-126.0)); // NaN stays NaN
         _mm512_maskz_mov_ps(normal, scaled)
     }
 
