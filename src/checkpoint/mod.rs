@@ -27,6 +27,7 @@ mod parity;
 pub mod pickle;
 mod rebuild;
 pub mod shapes;
+mod store;
 pub mod sizes;
 pub mod torch;
 pub mod weights;
