@@ -95,13 +95,14 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn round(a: __m256) -> __m256 {
-        _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)
+    unsafe fn fraction(a: __m256) -> __m256 {
+        _mm256_sub_ps(a, _mm256_floor_ps(a))
     }
 
     #[inline(always)]
     unsafe fn scale(a: __m256, n: __m256) -> __m256 {
         let n = _mm256_max_ps(_mm256_min_ps(n, _mm256_set1_ps(127.0)), _mm256_set1_ps(-127.0));
+        let n = _mm256_floor_ps(n);
         let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
         _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
     }

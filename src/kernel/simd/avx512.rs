@@ -85,15 +85,13 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn round(a: __m512) -> __m512 {
-        _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)
+    unsafe fn fraction(a: __m512) -> __m512 {
+        _mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(a)
     }
 
     #[inline(always)]
     unsafe fn scale(a: __m512, n: __m512) -> __m512 {
-        let scaled = _mm512_scalef_ps(a, n);
-        let normal = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(n, _mm512_set1_ps(-126.0)); // NaN stays NaN
-        _mm512_maskz_mov_ps(normal, scaled)
+        _mm512_scalef_ps(a, n)
     }
 
     #[inline(always)]

@@ -101,13 +101,13 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    unsafe fn round(a: V) -> V {
-        each(|i| a[i].round_ties_even())
+    unsafe fn fraction(a: V) -> V {
+        each(|i| a[i] - a[i].floor())
     }
 
     #[inline(always)]
     unsafe fn scale(a: V, n: V) -> V {
-        each(|i| a[i] * f32::from_bits(((n[i].clamp(-127.0, 127.0) as i32 + 127) as u32) << 23))
+        each(|i| a[i] * f32::from_bits(((n[i].clamp(-127.0, 127.0).floor() as i32 + 127) as u32) << 23))
     }
 
     #[inline(always)]
