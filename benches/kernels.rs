@@ -4,8 +4,8 @@ use criterion::{criterion_group, criterion_main, Criterion, Throughput};
 use ecgflow::kernel::attention::{attention, Shape};
 use ecgflow::kernel::gemm::{linear, Packed, Precision};
 use ecgflow::kernel::norm::{Groups, Layer};
-use ecgflow::kernel::winograd::{cube, Cube, Direction, Map};
-use ecgflow::kernel::{winograd_grad, Isa};
+use ecgflow::kernel::winograd::{cube, gradient, Cube, Direction, Map};
+use ecgflow::kernel::Isa;
 
 /// Numbers in [-1, 1) that do not repeat.
 fn numbers(n: usize) -> Vec<f32> {
@@ -50,10 +50,18 @@ fn convolutions(c: &mut Criterion) {
     let mut group = c.benchmark_group("conv 3 x 3 x 3, 10 x 48 x 48, 64 channels");
     group.throughput(Throughput::Elements((54 * map.places() * 64 * 64) as u64));
     for isa in Isa::all() {
-        let one = Cube { map, doubles: false, channels, weight: &weight, direction: Direction::Forward, bias: &[] };
+        let one = Cube {
+            map,
+            doubles: false,
+            channels,
+            weight: &weight,
+            direction: Direction::Forward,
+            bias: &[],
+            before: None,
+        };
         group.bench_function(format!("{isa:?}"), |b| b.iter(|| cube(isa, one, &x, &mut y, false)));
         group.bench_function(format!("{isa:?} gradient of the kernel"), |b| {
-            b.iter(|| winograd_grad::weight_gradient(isa, map, false, channels, &x, &y));
+            b.iter(|| gradient::weight_gradient(isa, map, false, channels, &x, &y));
         });
     }
 }

@@ -5,6 +5,9 @@
 //! convolution, full attention), without the cross-attention that guidance leaves out. `of_matmul` is relative to the
 //! faster of candle's product and ours. Weights are numbers that mean nothing.
 
+// A bench prints its figures, and stops at the first thing that fails.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 use std::time::Instant;
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
@@ -200,7 +203,8 @@ fn vae_step() -> f64 {
     let (config, map) = (vae::Config::compact(), VarMap::new());
     let model = Vae::new(&config, VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu)).unwrap();
     let mut adam = AdamW::new(map.all_vars(), ParamsAdamW::default()).unwrap();
-    let (clip, noise) = (noise(&[1, 1, config.training_frames, 96, 96]), noise(&[1, 4, config.training_frames, 12, 12]));
+    let (clip, noise) =
+        (noise(&[1, 1, config.training_frames, 96, 96]), noise(&[1, 4, config.training_frames, 12, 12]));
     seconds(RUNS, || {
         let posterior = model.encode(&clip).unwrap();
         let decoded = model.decode(&posterior.sample(&noise).unwrap()).unwrap();

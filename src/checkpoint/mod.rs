@@ -27,8 +27,8 @@ mod parity;
 pub mod pickle;
 mod rebuild;
 pub mod shapes;
-mod store;
 pub mod sizes;
+mod store;
 pub mod torch;
 pub mod weights;
 

@@ -65,7 +65,8 @@ impl Flow {
         let config: amdf::Config = weights.config(Kind::Flow)?;
         let builder = weights.builder(Kind::Flow, device)?;
         let template = weights.template(device)?; // (1, C, 1, L, L)
-        let velocity = amdf::Velocity::with_precision(&config, precision, builder).map_err(Error::compute("loading weights"))?;
+        let velocity =
+            amdf::Velocity::with_precision(&config, precision, builder).map_err(Error::compute("loading weights"))?;
         let mut sampling = config.sampling.clone();
         change(&mut sampling);
         Ok(Flow { velocity, template, config, sampling, seed, device: device.clone() })
@@ -136,7 +137,8 @@ impl Decode {
     pub fn open(weights: &Weights, precision: Precision, device: &Device) -> Result<Decode> {
         let config: vae::Config = weights.config(Kind::Vae)?;
         let builder = weights.builder(Kind::Vae, device)?;
-        let decoder = vae::Decoder::with_precision(&config, precision, builder).map_err(Error::compute("loading weights"))?;
+        let decoder =
+            vae::Decoder::with_precision(&config, precision, builder).map_err(Error::compute("loading weights"))?;
         Ok(Decode { decoder, channels: config.latent_channels, device: device.clone() })
     }
 

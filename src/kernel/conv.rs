@@ -4,7 +4,8 @@
 use rayon::prelude::*;
 
 use super::buffer::{Scratch, Shared};
-use super::gemm::{linear, pack_right, product, Left, Packed, Precision, Single, Store};
+use super::gemm::{linear, Packed, Precision};
+use super::product::{pack_right, product, Left, Single, Store};
 use super::simd::{dispatch, Isa, Job, Simd};
 use super::winograd::Map;
 
@@ -53,9 +54,8 @@ impl Shape {
         let at = [place / (out.h * out.w), place / out.w % out.h, place % out.w];
         let [_, kh, kw] = self.kernel;
         let tap = [tap / (kh * kw), tap / kw % kh, tap % kw];
-        let side = |i: usize, n: usize| {
-            (at[i] * self.stride[i] + tap[i]).checked_sub(self.padding[i]).filter(|at| *at < n)
-        };
+        let side =
+            |i: usize, n: usize| (at[i] * self.stride[i] + tap[i]).checked_sub(self.padding[i]).filter(|at| *at < n);
         let Map { t, h, w } = self.map;
         Some((side(0, t)? * h + side(1, h)?) * w + side(2, w)?)
     }
@@ -209,7 +209,9 @@ mod tests {
     use super::*;
     use crate::kernel::gemm::tests::ramp;
 
-    const CASES: [(Map, (usize, usize), [usize; 3], [usize; 3], [usize; 3]); 5] = [
+    /// Map, channels, kernel, stride, padding.
+    type Case = (Map, (usize, usize), [usize; 3], [usize; 3], [usize; 3]);
+    const CASES: [Case; 5] = [
         (Map { t: 3, h: 8, w: 6 }, (5, 7), [1, 3, 3], [1, 2, 2], [0, 1, 1]),
         (Map { t: 9, h: 10, w: 8 }, (2, 33), [4, 4, 4], [2, 2, 2], [1, 1, 1]),
         (Map { t: 2, h: 3, w: 4 }, (20, 3), [1, 1, 1], [1, 1, 1], [0, 0, 0]),

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::gemm::{read, write};
 use super::math;
+use super::product::{read, write};
 use super::simd::{dispatch, Isa, Job, Simd};
 
 /// Values that a thread takes at a time.
@@ -65,7 +65,7 @@ pub fn gelu_gradient(isa: Isa, x: &[f32], dy: &[f32]) -> Vec<f32> {
 /// Where x is not four times y, in whole lines.
 pub fn sum_of_four(x: &[f32], (w, c): (usize, usize), y: &mut [f32]) {
     let line = w * c;
-    assert!(line > 0 && y.len() % line == 0 && x.len() == 4 * y.len());
+    assert!(line > 0 && y.len().is_multiple_of(line) && x.len() == 4 * y.len());
     x.par_chunks(4 * line).zip(y.par_chunks_mut(line)).for_each(|(two, y)| {
         for (column, y) in y.chunks_exact_mut(c).enumerate() {
             let at = |line: usize, side: usize| (line * 2 * w + 2 * column + side) * c;

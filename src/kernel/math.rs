@@ -41,7 +41,7 @@ pub unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
 #[inline(always)]
 unsafe fn erfc_and_bell<S: Simd>(x: S::V) -> (S::V, S::V) {
     const P: f32 = 0.327_591_1;
-    const A: [f32; 5] = [0.254_829_592, -0.284_496_736, 1.421_413_741, -1.453_152_027, 1.061_405_429];
+    const A: [f32; 5] = [0.254_829_6, -0.284_496_72, 1.421_413_8, -1.453_152_1, 1.061_405_4];
     let z = S::mul(S::max(x, S::sub(S::splat(0.0), x)), S::splat(std::f32::consts::FRAC_1_SQRT_2));
     let t = S::div(S::splat(1.0), S::fma(S::splat(P), z, S::splat(1.0)));
     let mut p = S::splat(A[4]);

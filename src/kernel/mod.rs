@@ -6,10 +6,11 @@
 //! | `buffer` | aligned memory, scratch memory of a thread |
 //! | `math` | exponential, error function, sigmoid on vectors |
 //! | `gemm` | products of matrices with a packed right factor, f32 or bf16 |
-//! | `attention` | softmax(Q K^T) V without the matrix of scores |
-//! | `attention_grad` | its gradient |
-//! | `winograd` | 3 x 3 x 3 convolution with fewer multiplications |
+//! | `product` | the tiles that they are made of |
+//! | `attention` | softmax(Q K^T) V without the matrix of scores, and its gradient |
+//! | `winograd` | 3 x 3 x 3 convolution with fewer multiplications, and its gradient |
 //! | `conv` | convolution of any kernel and stride, and gradients |
+//! | `elementwise` | GELU, sums of pixels |
 //! | `norm` | group and layer normalisation |
 //! | `transformer` | the layers of a DiT block, each in one pass over the tokens |
 //!
@@ -19,18 +20,19 @@
 //! This is the only place with `unsafe`: intrinsics, and pointers into slices whose bounds the safe functions around them
 //! check first. The safe functions take sizes and assert that the slices have them.
 #![allow(unsafe_code)]
+// Lanes, rows and taps index several arrays at once.
+#![allow(clippy::needless_range_loop)]
 
 pub mod attention;
-pub mod attention_grad;
 pub mod buffer;
 pub mod conv;
 pub mod elementwise;
 pub mod gemm;
 pub mod math;
 pub mod norm;
+mod product;
 pub mod simd;
 pub mod transformer;
 pub mod winograd;
-pub mod winograd_grad;
 
 pub use simd::Isa;

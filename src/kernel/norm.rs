@@ -9,8 +9,8 @@
 use rayon::prelude::*;
 
 use super::buffer::Shared;
-use super::gemm::{read, write};
 use super::math::sigmoid;
+use super::product::{read, write};
 use super::simd::{dispatch, Isa, Job, Simd};
 
 /// Rows summed in f32 before they go to f64.
@@ -153,8 +153,8 @@ fn pass(isa: Isa, x: &[f32], channels: usize, pass: Pass<'_>, sums: bool) -> Vec
 
 impl Groups {
     fn check(&self, x: &[f32]) {
-        assert!(self.groups > 0 && self.channels > 0 && self.channels % self.groups == 0);
-        assert!(!x.is_empty() && x.len() % self.channels == 0);
+        assert!(self.groups > 0 && self.channels > 0 && self.channels.is_multiple_of(self.groups));
+        assert!(!x.is_empty() && x.len().is_multiple_of(self.channels));
     }
 
     /// Mean of `value` over the channels of each group, for each channel.
@@ -177,7 +177,8 @@ impl Groups {
         let mean = |c1: usize| f64::from(first[c1]) + sums[c1] / n;
         let of_group = self.over_groups(mean);
         // var_g = mean over its channels of var_c + (mean_c - mean_g)^2
-        let spread = |c1: usize| (sums[c + c1] / n - (sums[c1] / n).powi(2)).max(0.0) + (mean(c1) - of_group[c1]).powi(2);
+        let spread =
+            |c1: usize| (sums[c + c1] / n - (sums[c1] / n).powi(2)).max(0.0) + (mean(c1) - of_group[c1]).powi(2);
         let variance = self.over_groups(spread);
         Moments {
             mean: of_group.iter().map(|m| *m as f32).collect(),
@@ -185,8 +186,11 @@ impl Groups {
         }
     }
 
-    /// Factor and summand of each channel.
-    fn affine(&self, moments: &Moments, weight: &[f32], bias: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    /// Factor and summand of each channel: z = x factor + summand.
+    ///
+    /// # Panics
+    /// Where the sizes do not agree.
+    pub fn affine(&self, moments: &Moments, weight: &[f32], bias: &[f32]) -> (Vec<f32>, Vec<f32>) {
         assert_eq!([weight.len(), bias.len()], [self.channels; 2]);
         let scale: Vec<f32> = weight.iter().zip(&moments.inverse).map(|(w, i)| w * i).collect();
         let offset = bias.iter().zip(&moments.mean).zip(&scale).map(|((b, m), s)| b - m * s).collect();
@@ -343,7 +347,7 @@ impl Job for LayerGradient<'_> {
 
 impl Layer<'_> {
     fn check(&self, x: &[f32], y: &[f32]) {
-        assert!(self.width > 0 && x.len() % self.width == 0 && x.len() == y.len());
+        assert!(self.width > 0 && x.len().is_multiple_of(self.width) && x.len() == y.len());
         assert_eq!([self.gain.len(), self.shift.len()], [self.width; 2]);
     }
 

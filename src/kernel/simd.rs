@@ -269,7 +269,8 @@ mod tests {
             let mut got = Vec::new();
             // SAFETY: `isa` is here and reads at most the 16 values.
             unsafe { dispatch(isa, Products(&a, &mut got)) };
-            assert_eq!(got, [36., 5., 7., 9., 11., 13., 15., 17., 19.], "{isa:?}"); // 1 + 2 x + 4 * 0.5
+            assert_eq!(got, [36., 5., 7., 9., 11., 13., 15., 17., 19.], "{isa:?}");
+            // 1 + 2 x + 4 * 0.5
         }
     }
 }

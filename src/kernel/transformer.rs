@@ -6,13 +6,12 @@
 
 use rayon::prelude::*;
 
-use super::attention::{attend, Head, Keys, Queries, Sizes};
+use super::attention::head::{attend, Head, Keys, Queries, Sizes};
 use super::buffer::{Buffer, Scratch, Shared};
-use super::gemm::{
-    lanes_of, product, read, to_words, write, Epilogue, Factor, Left, Packed, Pairs, Precision, Right, Single, Store,
-};
+use super::gemm::{to_words, Packed, Precision};
 use super::math::gelu;
 use super::norm::row_moments;
+use super::product::{lanes_of, product, read, write, Epilogue, Factor, Left, Pairs, Right, Single, Store};
 use super::simd::{dispatch, Isa, Job, Simd};
 
 /// Added to the variance in layer normalisation.
@@ -306,8 +305,7 @@ impl<'a> Layer<'a> {
                 Precision::Bf16 => Keys::pack::<F>(S::ROWS, part(1), part(2), sizes, &mut words),
             };
             let y = y.as_mut_ptr().add(row * width + head * d);
-            let queries =
-                Queries { q: part(0), count: tokens.each, y, y_row: width, log_total: std::ptr::null_mut() };
+            let queries = Queries { q: part(0), count: tokens.each, y, y_row: width, log_total: std::ptr::null_mut() };
             attend::<S, F>(queries, &keys);
         }
         self.leave::<S, F>(&y, &mut rows, tokens, &layer.out);
@@ -437,7 +435,7 @@ impl Block {
     ) {
         let (width, isa) = (self.temporal.out.weight.n(), self.temporal.out.weight.isa());
         assert_eq!(h.len(), frames * places * width);
-        assert!(self.heads > 0 && width % self.heads == 0);
+        assert!(self.heads > 0 && width.is_multiple_of(self.heads));
         for m in [temporal, cross, spatial, mlp] {
             assert_eq!([m.shift.len(), m.scale.len(), m.gate.len()], [width; 3]);
         }

@@ -10,25 +10,31 @@
 
 use rayon::prelude::*;
 
-use super::buffer::{Buffer, Scratch, Shared};
-use super::gemm::{product, read, write, Left, Right, Single, Store};
+use super::buffer::{Scratch, Shared};
+use super::math::sigmoid;
+use super::product::{product, read, write, Left, Single, Store};
 use super::simd::{dispatch, Isa, Job, Simd};
+pub use weight::Direction;
+use weight::Transformed;
+
+pub mod gradient;
+mod weight;
 
 /// Rows and columns of a tile of outputs.
-pub(super) const OUT: usize = 4;
+const OUT: usize = 4;
 /// Rows and columns of a tile of inputs.
-pub(super) const IN: usize = 6;
+const IN: usize = 6;
 /// Points of the transform.
-pub(super) const POINTS: usize = IN * IN;
+const POINTS: usize = IN * IN;
 /// Frames, rows or columns of the kernel.
-pub(super) const TAPS: usize = 3;
+const TAPS: usize = 3;
 /// The finite points other than 0 are +-P and +-Q.
-pub(super) const P: f32 = 0.625;
-pub(super) const Q: f32 = 1.5;
+const P: f32 = 0.625;
+const Q: f32 = 1.5;
 /// Tiles that one thread has in work at a time, about.
 const TILES: usize = 160;
 /// Added between the matrices of two points, so that they do not fall on the same places of the cache.
-pub(super) const SKEW: usize = 16;
+const SKEW: usize = 16;
 
 /// Sizes of a map: frames, rows, columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,126 +85,18 @@ unsafe fn from_points<S: Simd>(m: [S::V; IN]) -> [S::V; OUT] {
     ]
 }
 
-/// G g: three taps along one axis.
-#[inline(always)]
-unsafe fn weight_points<S: Simd>(g: [S::V; TAPS]) -> [S::V; IN] {
-    let (p2, q2) = (P * P, Q * Q);
-    let (at_p, at_q) = (0.5 / (p2 * (p2 - q2)), 0.5 / (q2 * (q2 - p2)));
-    let even = |square: f32, scale: f32| S::mul(S::splat(scale), S::fma(S::splat(square), g[2], g[0]));
-    let odd = |point: f32, scale: f32| S::mul(S::splat(scale * point), g[1]);
-    let (even_p, odd_p) = (even(p2, at_p), odd(P, at_p));
-    let (even_q, odd_q) = (even(q2, at_q), odd(Q, at_q));
-    [
-        S::mul(S::splat(1.0 / (p2 * q2)), g[0]),
-        S::add(even_p, odd_p),
-        S::sub(even_p, odd_p),
-        S::add(even_q, odd_q),
-        S::sub(even_q, odd_q),
-        g[2],
-    ]
-}
-
-/// The kernel in the transform domain: for each point a right factor of (3 frames x channels, outputs).
-struct Transformed {
-    words: Buffer,
-    right: Right,
-    point: usize,
-}
-
-/// Which way round a kernel is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// (O, C, 3, 3, 3): from C channels to O.
-    Forward,
-    /// The gradient of the input: from O channels to C, taps in reverse.
-    Backward,
-}
-
-/// Work on one panel of outputs.
-struct TransformPanel<'a> {
-    weight: &'a [f32],
-    direction: Direction,
-    /// Channels of input and output.
-    channels: (usize, usize),
-    /// Channels of input with those that fill the last vector.
-    padded: usize,
-    panel: usize,
-    out: Shared<'a>,
-    point: usize,
-}
-
-impl TransformPanel<'_> {
-    /// Tap (dt, dy, dx) from channel c to output o.
-    #[inline(always)]
-    fn tap(&self, o: usize, c: usize, [dt, dy, dx]: [usize; 3]) -> f32 {
-        let at = (dt * TAPS + dy) * TAPS + dx;
-        let taps = TAPS * TAPS * TAPS;
-        match self.direction {
-            Direction::Forward => self.weight[(o * self.channels.0 + c) * taps + at],
-            Direction::Backward => self.weight[(c * self.channels.1 + o) * taps + taps - 1 - at],
-        }
-    }
-}
-
-impl Job for TransformPanel<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let (width, (channels, outputs)) = (2 * S::LANES, self.channels);
-        let first = self.panel * width;
-        for (dt, c) in (0..TAPS).flat_map(|dt| (0..channels).map(move |c| (dt, c))) {
-            let row = (dt * self.padded + c) * width;
-            for half in 0..2 {
-                let mut taps = [[0f32; 16]; TAPS * TAPS];
-                for lane in 0..S::LANES.min(outputs.saturating_sub(first + half * S::LANES)) {
-                    for (i, tap) in taps.iter_mut().enumerate() {
-                        tap[lane] = self.tap(first + half * S::LANES + lane, c, [dt, i / TAPS, i % TAPS]);
-                    }
-                }
-                let g = |y: usize, x: usize| S::load(taps[y * TAPS + x].as_ptr());
-                let mut columns = [[S::splat(0.0); IN]; TAPS];
-                for (x, column) in columns.iter_mut().enumerate() {
-                    *column = weight_points::<S>([g(0, x), g(1, x), g(2, x)]);
-                }
-                for y in 0..IN {
-                    let line = weight_points::<S>([columns[0][y], columns[1][y], columns[2][y]]);
-                    for (x, v) in line.into_iter().enumerate() {
-                        let at = (y * IN + x) * self.point + self.panel * TAPS * self.padded * width + row;
-                        S::store(self.out.at(at + half * S::LANES, S::LANES), v);
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Transformed {
-    fn new(isa: Isa, weight: &[f32], direction: Direction, channels: (usize, usize)) -> Self {
-        let (width, padded) = (2 * isa.lanes(), channels.0.next_multiple_of(isa.lanes()));
-        let panels = channels.1.div_ceil(width);
-        let point = panels * TAPS * padded * width;
-        let mut words = Buffer::zeros(POINTS * point);
-        let out = Shared::new(&mut words);
-        (0..panels).into_par_iter().for_each(|panel| {
-            let job = TransformPanel { weight, direction, channels, padded, panel, out, point };
-            // SAFETY: `isa` is here; each panel is written by one thread, within the 36 points.
-            unsafe { dispatch(isa, job) };
-        });
-        let right =
-            Right { start: words.as_ptr(), depth: padded, width, panel: TAPS * padded * width, n: channels.1 };
-        Transformed { words, right, point }
-    }
-
-    /// The right factor of a point.
-    fn at(&self, point: usize) -> Right {
-        Right { start: self.words[point * self.point..].as_ptr(), ..self.right }
-    }
+/// swish(x scale + offset), channel by channel: a normalisation that is applied as the input is read.
+#[derive(Debug, Clone, Copy)]
+pub struct Affine<'a> {
+    /// Factor of each channel.
+    pub scale: &'a [f32],
+    /// Summand of each channel.
+    pub offset: &'a [f32],
 }
 
 /// A convolution under way.
 #[derive(Clone, Copy)]
-pub(super) struct Convolution<'a> {
+struct Convolution<'a> {
     pub x: &'a [f32],
     /// Size of the output.
     pub map: Map,
@@ -209,6 +107,8 @@ pub(super) struct Convolution<'a> {
     pub padded: (usize, usize),
     pub bias: &'a [f32],
     pub adds: bool,
+    /// What happens to x before.
+    pub before: Option<Affine<'a>>,
     pub y: Shared<'a>,
     /// As many zeros as there are channels of input.
     pub zeros: &'a [f32],
@@ -216,7 +116,7 @@ pub(super) struct Convolution<'a> {
 
 /// What one thread has in work: some rows of tiles over some frames.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Piece {
+struct Piece {
     /// First row of tiles, and how many.
     pub lines: (usize, usize),
     /// First frame, and how many.
@@ -250,17 +150,56 @@ impl Convolution<'_> {
         starts.map(|(line, frame)| Piece { lines: cut(line, lines, down), frames: cut(frame, frames, t) }).collect()
     }
 
-    /// Where the 6 x 6 inputs of a tile lie; zeros outside the map.
+    /// Where the six lines of inputs of a row of tiles begin; null outside the map.
     #[inline(always)]
-    fn inputs(&self, frame: usize, line: usize, column: usize) -> [*const f32; POINTS] {
+    fn lines(&self, frame: usize, line: usize) -> [*const f32; IN] {
         let (Map { h, w, .. }, zoom) = (self.map, self.zoom);
-        let mut at = [self.zeros.as_ptr(); POINTS];
+        let mut at = [std::ptr::null(); IN];
         for (i, at) in at.iter_mut().enumerate() {
-            let (y, x) = ((line * OUT + i / IN).wrapping_sub(1), (column * OUT + i % IN).wrapping_sub(1));
-            if y < h && x < w {
-                let place = (frame * (h / zoom) + y / zoom) * (w / zoom) + x / zoom;
+            let y = (line * OUT + i).wrapping_sub(1);
+            if y < h {
+                let place = (frame * (h / zoom) + y / zoom) * (w / zoom);
                 *at = self.x.as_ptr().wrapping_add(place * self.channels.0);
             }
+        }
+        at
+    }
+
+    /// Where the 6 x 6 inputs of a tile lie; zeros outside the map.
+    #[inline(always)]
+    fn inputs(&self, lines: &[*const f32; IN], column: usize) -> [*const f32; POINTS] {
+        let mut at = [self.zeros.as_ptr(); POINTS];
+        for (i, at) in at.iter_mut().enumerate() {
+            let (line, x) = (lines[i / IN], (column * OUT + i % IN).wrapping_sub(1));
+            if !line.is_null() && x < self.map.w {
+                *at = line.wrapping_add(x / self.zoom * self.channels.0);
+            }
+        }
+        at
+    }
+
+    /// swish(x scale + offset) of six lines, to `strip`; where those lie then.
+    #[inline(always)]
+    unsafe fn prepare<S: Simd>(
+        &self,
+        lines: [*const f32; IN],
+        before: Affine<'_>,
+        strip: &mut [f32],
+    ) -> [*const f32; IN] {
+        let channels = self.channels.0;
+        let mut at = [std::ptr::null(); IN];
+        for (i, line) in lines.into_iter().enumerate().filter(|(_, line)| !line.is_null()) {
+            let to = strip.as_mut_ptr().add(i * self.map.w * channels);
+            for channel in (0..channels).step_by(S::LANES) {
+                let lanes = S::LANES.min(channels - channel);
+                let scale = read::<S>(before.scale.as_ptr().add(channel), lanes);
+                let offset = read::<S>(before.offset.as_ptr().add(channel), lanes);
+                for place in (0..self.map.w).map(|x| x * channels + channel) {
+                    let z = S::fma(read::<S>(line.add(place), lanes), scale, offset);
+                    write::<S>(to.add(place), S::mul(z, sigmoid::<S>(z)), lanes);
+                }
+            }
+            at[i] = to;
         }
         at
     }
@@ -268,33 +207,47 @@ impl Convolution<'_> {
     /// B^T d B of every tile of a piece, and of the frames before and after it: point, frame, tile, channel.
     #[inline(always)]
     pub unsafe fn transform<S: Simd>(&self, piece: Piece, v: &mut [f32], point: usize) {
-        let (across, (channels, padded)) = (self.across(), (self.channels.0, self.padded.0));
+        let mut strip = Scratch::take(self.before.map_or(0, |_| IN * self.map.w * self.channels.0));
         let mut row = v.as_mut_ptr();
         for frame in piece.frames.0..piece.frames.0 + piece.frames.1 + 2 {
-            for (line, column) in (0..piece.lines.1).flat_map(|l| (0..across).map(move |c| (piece.lines.0 + l, c))) {
-                let inside = (1..=self.map.t).contains(&frame);
-                let from = if inside { self.inputs(frame - 1, line, column) } else { [self.zeros.as_ptr(); POINTS] };
-                for channel in (0..padded).step_by(S::LANES) {
-                    let lanes = S::LANES.min(channels - channel);
-                    let mut half = [[S::splat(0.0); IN]; IN];
-                    for (x, half) in half.iter_mut().enumerate() {
-                        let mut d = [S::splat(0.0); IN];
-                        for (y, d) in d.iter_mut().enumerate() {
-                            *d = read::<S>(from[y * IN + x].add(channel), lanes);
-                        }
-                        *half = to_points::<S>(d);
-                    }
-                    for y in 0..IN {
-                        let mut d = [S::splat(0.0); IN];
-                        for (d, half) in d.iter_mut().zip(&half) {
-                            *d = half[y];
-                        }
-                        for (x, v) in to_points::<S>(d).into_iter().enumerate() {
-                            S::store(row.add((y * IN + x) * point + channel), v);
-                        }
+            for line in piece.lines.0..piece.lines.0 + piece.lines.1 {
+                let mut lines = [std::ptr::null(); IN];
+                if (1..=self.map.t).contains(&frame) {
+                    lines = self.lines(frame - 1, line);
+                    if let Some(before) = self.before {
+                        lines = self.prepare::<S>(lines, before, &mut strip);
                     }
                 }
-                row = row.add(padded);
+                for column in 0..self.across() {
+                    self.transform_tile::<S>(self.inputs(&lines, column), row, point);
+                    row = row.add(self.padded.0);
+                }
+            }
+        }
+    }
+
+    /// B^T d B of one tile, every channel.
+    #[inline(always)]
+    unsafe fn transform_tile<S: Simd>(&self, from: [*const f32; POINTS], row: *mut f32, point: usize) {
+        let channels = self.channels.0;
+        for channel in (0..self.padded.0).step_by(S::LANES) {
+            let lanes = S::LANES.min(channels - channel);
+            let mut half = [[S::splat(0.0); IN]; IN];
+            for (x, half) in half.iter_mut().enumerate() {
+                let mut d = [S::splat(0.0); IN];
+                for (y, d) in d.iter_mut().enumerate() {
+                    *d = read::<S>(from[y * IN + x].add(channel), lanes);
+                }
+                *half = to_points::<S>(d);
+            }
+            for y in 0..IN {
+                let mut d = [S::splat(0.0); IN];
+                for (d, half) in d.iter_mut().zip(&half) {
+                    *d = half[y];
+                }
+                for (x, v) in to_points::<S>(d).into_iter().enumerate() {
+                    S::store(row.add((y * IN + x) * point + channel), v);
+                }
             }
         }
     }
@@ -302,8 +255,7 @@ impl Convolution<'_> {
     /// A^T m A of every tile of a piece, with bias, to y.
     #[inline(always)]
     unsafe fn restore<S: Simd>(&self, piece: Piece, m: &[f32], point: usize) {
-        let (across, (outputs, padded), Map { h, w, .. }) =
-            (self.across(), (self.channels.1, self.padded.1), self.map);
+        let (across, (outputs, padded), Map { h, w, .. }) = (self.across(), (self.channels.1, self.padded.1), self.map);
         let mut row = m.as_ptr();
         for frame in piece.frames.0..piece.frames.0 + piece.frames.1 {
             for (line, column) in (0..piece.lines.1).flat_map(|l| (0..across).map(move |c| (piece.lines.0 + l, c))) {
@@ -373,8 +325,6 @@ impl Job for Work<'_> {
 
 // SAFETY: slices that are only read, and the output, of which each piece writes its own part.
 unsafe impl Sync for Convolution<'_> {}
-// SAFETY: only read.
-unsafe impl Sync for Transformed {}
 
 /// What a convolution reads and writes.
 #[derive(Debug, Clone, Copy)]
@@ -391,6 +341,8 @@ pub struct Cube<'a> {
     pub direction: Direction,
     /// Bias of each output, or nothing.
     pub bias: &'a [f32],
+    /// What happens to x before; not together with `doubles`.
+    pub before: Option<Affine<'a>>,
 }
 
 /// y (T, H, W, O) = x (T, H, W, C) convolved, with zeros around; `adds` adds to the y that is there. All threads work.
@@ -398,17 +350,18 @@ pub struct Cube<'a> {
 /// # Panics
 /// Where the sizes do not agree.
 pub fn cube(isa: Isa, cube: Cube<'_>, x: &[f32], y: &mut [f32], adds: bool) {
-    let Cube { map, doubles, channels, weight, direction, bias } = cube;
+    let Cube { map, doubles, channels, weight, direction, bias, before } = cube;
     let zoom = if doubles { 2 } else { 1 };
-    assert!(map.h % zoom == 0 && map.w % zoom == 0 && channels.0 > 0 && channels.1 > 0);
+    assert!(map.h.is_multiple_of(zoom) && map.w.is_multiple_of(zoom) && channels.0 > 0 && channels.1 > 0);
     assert_eq!(x.len() * zoom * zoom, map.places() * channels.0);
     assert_eq!(y.len(), map.places() * channels.1);
     assert_eq!(weight.len(), channels.0 * channels.1 * TAPS * TAPS * TAPS);
     assert!(bias.is_empty() || bias.len() == channels.1);
+    assert!(before.is_none_or(|b| !doubles && [b.scale.len(), b.offset.len()] == [channels.0; 2]));
     let padded = (channels.0.next_multiple_of(isa.lanes()), channels.1.next_multiple_of(isa.lanes()));
     let transformed = Transformed::new(isa, weight, direction, channels);
     let (zeros, y) = (vec![0.0; channels.0], Shared::new(y));
-    let convolution = Convolution { x, map, zoom, channels, padded, bias, adds, y, zeros: &zeros };
+    let convolution = Convolution { x, map, zoom, channels, padded, bias, adds, before, y, zeros: &zeros };
     convolution.pieces(rayon::current_num_threads()).into_par_iter().for_each(|piece| {
         // SAFETY: `isa` is here; the sizes were checked; the pieces do not overlap.
         unsafe { dispatch(isa, Work(&convolution, &transformed, piece)) };
@@ -461,7 +414,7 @@ mod tests {
             let zoom = if doubles { 4 } else { 1 };
             let (x, weight) = (ramp(map.places() / zoom * channels.0, 1), ramp(channels.0 * channels.1 * 27, 2));
             let bias = ramp(channels.1, 3);
-            let cube = Cube { map, doubles, channels, weight: &weight, direction, bias: &bias };
+            let cube = Cube { map, doubles, channels, weight: &weight, direction, bias: &bias, before: None };
             let want = definition(&cube, &x);
             for isa in Isa::all() {
                 let mut y = vec![1.0; want.len()];
@@ -478,7 +431,15 @@ mod tests {
         let (map, channels) = (Map { t: 3, h: 4, w: 4 }, (256, 64));
         let x = ramp(map.places() * 256, 1);
         let weight: Vec<f32> = ramp(256 * 64 * 27, 2).iter().map(|w| w * (3f32 / (256.0 * 27.0)).sqrt()).collect();
-        let cube = Cube { map, doubles: false, channels, weight: &weight, direction: Direction::Forward, bias: &[] };
+        let cube = Cube {
+            map,
+            doubles: false,
+            channels,
+            weight: &weight,
+            direction: Direction::Forward,
+            bias: &[],
+            before: None,
+        };
         let want = definition(&cube, &x);
         let mut y = vec![0.0; want.len()];
         super::cube(Isa::best(), cube, &x, &mut y, false);
@@ -498,5 +459,31 @@ mod tests {
         let square = |f: &dyn Fn(usize) -> f64| (0..want.len()).map(|i| f(i).powi(2)).sum::<f64>().sqrt();
         let (ours, plain) = (square(&|i| f64::from(y[i]) - want[i]), square(&plain));
         assert!(ours < 3.0 * plain, "{ours:e} for {plain:e}");
+    }
+
+    #[test]
+    fn a_normalisation_on_the_way_in_is_that_of_a_pass_before() {
+        let (map, channels) = (Map { t: 3, h: 6, w: 9 }, (20, 5));
+        let (x, weight) = (ramp(map.places() * 20, 1), ramp(20 * 5 * 27, 2));
+        let (scale, offset) = (ramp(20, 3), ramp(20, 4));
+        let z = |(at, x): (usize, &f32)| x * scale[at % 20] + offset[at % 20];
+        let swished: Vec<f32> = x.iter().enumerate().map(z).map(|z| z / (1.0 + (-z).exp())).collect();
+        let plain = Cube {
+            map,
+            doubles: false,
+            channels,
+            weight: &weight,
+            direction: Direction::Forward,
+            bias: &[],
+            before: None,
+        };
+        let fused = Cube { before: Some(Affine { scale: &scale, offset: &offset }), ..plain };
+        let want = definition(&plain, &swished);
+        for isa in Isa::all() {
+            let mut y = vec![0.0; want.len()];
+            super::cube(isa, fused, &x, &mut y, false);
+            let worst = y.iter().zip(&want).map(|(y, w)| (f64::from(*y) - w).abs()).fold(0.0, f64::max);
+            assert!(worst < 3e-5, "{isa:?}: {worst}");
+        }
     }
 }

@@ -21,9 +21,7 @@ use candle_nn::{Init, VarBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::attention::MultiHead;
-use super::layers::{
-    each_token, gelu, is_tracked, linear, mean_squared_error, modulated_norm, xavier, Linear,
-};
+use super::layers::{each_token, gelu, is_tracked, linear, mean_squared_error, modulated_norm, xavier, Linear};
 use super::op;
 use crate::kernel::gemm::Precision;
 use crate::kernel::transformer::{self, Seen};
@@ -189,7 +187,7 @@ struct Block {
 #[derive(Debug, Clone)]
 enum Layers {
     Tensors { temporal: MultiHead, cross: MultiHead, spatial: MultiHead, mlp: (Linear, Linear) },
-    Packed(transformer::Block),
+    Packed(Box<transformer::Block>),
 }
 
 impl Block {
@@ -208,7 +206,8 @@ impl Block {
             let dense = |l: &Linear| op::dense(l.weight(), l.bias(), precision);
             let mlp = transformer::Mlp { up: dense(&mlp.0)?, down: dense(&mlp.1)? };
             let (temporal, spatial) = (temporal.packed(precision)?, spatial.packed(precision)?);
-            Layers::Packed(transformer::Block { temporal, cross: cross.packed_cross(precision)?, spatial, mlp, heads })
+            let cross = cross.packed_cross(precision)?;
+            Layers::Packed(Box::new(transformer::Block { temporal, cross, spatial, mlp, heads }))
         } else if precision == Precision::F32 {
             Layers::Tensors { temporal, cross, spatial, mlp }
         } else {

@@ -1,11 +1,11 @@
 //! Layers that two or more of the models share, and the distributions fresh weights are drawn from.
 
-use candle_core::{bail, Result, Tensor, D};
-use candle_nn::init::{ONE, ZERO};
-use candle_nn::{BatchNorm, BatchNormConfig, Init, Module, VarBuilder};
 use super::{conv3d, op};
 use crate::kernel::gemm::Precision;
 use crate::kernel::norm::Groups;
+use candle_core::{bail, Result, Tensor, D};
+use candle_nn::init::{ONE, ZERO};
+use candle_nn::{BatchNorm, BatchNormConfig, Init, Module, VarBuilder};
 
 /// Tokens that a multilayer perceptron handles at a time where no gradient is wanted.
 const TOKENS: usize = 720;
@@ -118,6 +118,11 @@ impl Conv3d {
         conv3d::conv3d(x, &self.weight, Some(&self.bias), self.stride, self.padding)
     }
 
+    /// Kernel and bias.
+    pub fn affine(&self) -> [&Tensor; 2] {
+        [&self.weight, &self.bias]
+    }
+
     /// Rows and columns doubled (nearest neighbour), then [`Conv3d::forward`], for a 3 x 3 x 3 kernel.
     pub fn forward_doubled(&self, x: &Tensor) -> Result<Tensor> {
         if op::has_kernels(x) {
@@ -221,9 +226,30 @@ impl GroupNorm {
         self.each_group(x, |y| y.silu())
     }
 
-    fn by_kernel(&self, x: &Tensor, swish: bool) -> Result<Tensor> {
+    /// Its parts as the kernels want them.
+    fn parts(&self, swish: bool) -> ([&Tensor; 2], Groups) {
         let groups = Groups { channels: self.weight.elem_count(), groups: self.groups, eps: self.eps, swish };
-        op::group_norm(x, [&self.weight, &self.bias], groups)
+        ([&self.weight, &self.bias], groups)
+    }
+
+    fn by_kernel(&self, x: &Tensor, swish: bool) -> Result<Tensor> {
+        let (affine, groups) = self.parts(swish);
+        op::group_norm(x, affine, groups)
+    }
+
+    /// conv(swish(norm(x))) for a 3 x 3 x 3 kernel.
+    pub fn then(&self, conv: &Conv3d, x: &Tensor) -> Result<Tensor> {
+        if op::has_kernels(x) && !is_tracked(&[x, &self.weight, &conv.weight]) {
+            let (affine, groups) = self.parts(true);
+            return op::norm_conv3d(x, affine, groups, conv.affine());
+        }
+        conv.forward(&self.forward_swish(x)?)
+    }
+
+    /// A half of a residual block, as the kernels want it.
+    pub fn half<'a>(&'a self, conv: &'a Conv3d) -> ([&'a Tensor; 2], Groups, [&'a Tensor; 2]) {
+        let (affine, groups) = self.parts(true);
+        (affine, groups, conv.affine())
     }
 
     /// From candle's own operations, then `then`.

@@ -16,7 +16,7 @@ use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
 use super::attention::attend;
-use super::layers::{Conv3d, GroupNorm};
+use super::layers::{is_tracked, Conv3d, GroupNorm};
 use super::op;
 use crate::kernel::gemm::Precision;
 
@@ -118,8 +118,13 @@ impl Residual {
 
     /// x (B, from, T, H, W) -> (B, to, T, H, W).
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = self.conv1.forward(&self.norm1.forward_swish(x)?)?;
-        let y = self.conv2.forward(&self.norm2.forward_swish(&y)?)?;
+        if op::has_kernels(x) && !is_tracked(&[x, self.conv1.affine()[0]]) {
+            let (first, second) = (self.norm1.half(&self.conv1), self.norm2.half(&self.conv2));
+            let around = self.around.as_ref().map(Conv3d::affine);
+            return op::residual(x, op::Residual { first, second, around });
+        }
+        let y = self.norm1.then(&self.conv1, x)?;
+        let y = self.norm2.then(&self.conv2, &y)?;
         match &self.around {
             Some(around) => around.forward(x)? + y,
             None => x + y,
@@ -238,7 +243,7 @@ impl Out {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.conv.forward(&self.norm.forward_swish(x)?)
+        self.norm.then(&self.conv, x)
     }
 }
 

@@ -1,14 +1,14 @@
-//! The gradient of a 3 x 3 x 3 kernel, in the transform domain of [`super::winograd`].
+//! The gradient of a 3 x 3 x 3 kernel, in the transform domain.
 //!
 //! With Y = A^T \[U * V\] A, the gradient of U at each point is a product over tiles: dU = V^T (A dY A^T); and
 //! dg = G^T dU G.
 
 use rayon::prelude::*;
 
-use super::buffer::{Buffer, Scratch, Shared};
-use super::gemm::{product, read, Left, Right, Single, Store};
-use super::simd::{dispatch, Isa, Job, Simd};
-use super::winograd::{Convolution, Map, Piece, IN, OUT, P, POINTS, Q, SKEW, TAPS};
+use super::super::buffer::{Buffer, Scratch, Shared};
+use super::super::product::{product, read, Left, Right, Single, Store};
+use super::super::simd::{dispatch, Isa, Job, Simd};
+use super::{Convolution, Map, Piece, IN, OUT, P, POINTS, Q, SKEW, TAPS};
 
 /// Parts that the sum is made in, whatever the number of threads.
 const PARTS: usize = 8;
@@ -86,8 +86,7 @@ impl Job for Work<'_> {
         let tiles = convolution.across() * piece.lines.1;
         let ((channels, outputs), c) = (convolution.channels, convolution.padded.0);
         let rows = tiles * piece.frames.1;
-        let (v_point, w_point) =
-            ((rows + 2 * tiles) * c + SKEW, rows * outputs.next_multiple_of(width) + SKEW);
+        let (v_point, w_point) = ((rows + 2 * tiles) * c + SKEW, rows * outputs.next_multiple_of(width) + SKEW);
         let mut v = Scratch::take(POINTS * v_point);
         let mut w = Scratch::take(POINTS * w_point);
         convolution.transform::<S>(piece, &mut v, v_point);
@@ -105,26 +104,20 @@ impl Job for Work<'_> {
     }
 }
 
-/// The gradient of the kernel (O, C, 3, 3, 3) from that of y (T, H, W, O); x as [`super::winograd::cube`] reads it. All
+/// The gradient of the kernel (O, C, 3, 3, 3) from that of y (T, H, W, O); x as [`super::cube`] reads it. All
 /// threads work.
 ///
 /// # Panics
 /// Where the sizes do not agree.
-pub fn weight_gradient(
-    isa: Isa,
-    map: Map,
-    doubles: bool,
-    channels: (usize, usize),
-    x: &[f32],
-    dy: &[f32],
-) -> Vec<f32> {
+pub fn weight_gradient(isa: Isa, map: Map, doubles: bool, channels: (usize, usize), x: &[f32], dy: &[f32]) -> Vec<f32> {
     let (zoom, (c, o)) = (if doubles { 2 } else { 1 }, channels);
-    assert!(map.h % zoom == 0 && map.w % zoom == 0 && c > 0 && o > 0);
+    assert!(map.h.is_multiple_of(zoom) && map.w.is_multiple_of(zoom) && c > 0 && o > 0);
     assert_eq!([x.len() * zoom * zoom, dy.len()], [map.places() * c, map.places() * o]);
     let padded = (c.next_multiple_of(isa.lanes()), o.next_multiple_of(isa.lanes()));
     let (zeros, mut nothing) = (vec![0f32; c], []);
     let y = Shared::new(&mut nothing);
-    let convolution = Convolution { x, map, zoom, channels, padded, bias: &[], adds: false, y, zeros: &zeros };
+    let (bias, before): (&[f32], _) = (&[], None);
+    let convolution = Convolution { x, map, zoom, channels, padded, bias, adds: false, before, y, zeros: &zeros };
     let pieces = convolution.pieces(PARTS / 2);
     let part = |part: usize| {
         let mut sum = Buffer::zeros(POINTS * TAPS * c * o);

@@ -5,11 +5,13 @@
 
 use rayon::prelude::*;
 
-use super::attention::{Head, Keys, Shape, Sizes};
-use super::buffer::{Scratch, Shared};
-use super::gemm::{product, tile, Left, Precision, Right, Single, Store};
-use super::math::{exp2, LOG2_E};
-use super::simd::{dispatch, Isa, Job, Simd};
+use super::super::buffer::{Scratch, Shared};
+use super::super::gemm::Precision;
+use super::super::math::{exp2, LOG2_E};
+use super::super::product::{product, tile, Left, Right, Single, Store};
+use super::super::simd::{dispatch, Isa, Job, Simd};
+use super::head::{Head, Keys, Sizes};
+use super::Shape;
 
 /// What the forward pass had and gave, and the gradient of its result.
 #[derive(Debug, Clone, Copy)]
@@ -173,9 +175,7 @@ impl Memory<'_> {
         dot: &[f32; 32],
     ) {
         let (step, zero) = (2 * S::LANES, S::splat(0.0));
-        let two = |x: &[f32; 32]| {
-            [S::sub(zero, S::load(x.as_ptr())), S::sub(zero, S::load(x.as_ptr().add(S::LANES)))]
-        };
+        let two = |x: &[f32; 32]| [S::sub(zero, S::load(x.as_ptr())), S::sub(zero, S::load(x.as_ptr().add(S::LANES)))];
         let left = |start| Left { start, row: 1, step: M, segments: 1, hop: 0 };
         let s = tile::<S, Single, M>([zero; 2], left(k), d, self.q.lanes.as_ptr(), step);
         let dp = tile::<S, Single, M>(two(dot), left(v), e, self.dy.lanes.as_ptr(), step);
