@@ -1,7 +1,7 @@
 //! Products of matrices whose right factor is packed once and used often.
 //!
 //! C\[r, n\] = sum over k of A\[r, k\] B\[k, n\]. B is cut into panels of two vectors; a panel holds its columns side by side
-//! for each k. How the sum is made: [`super::product`].
+//! for each k. How the sum is made: `product`.
 //!
 //! With [`Precision::Bf16`] both factors hold pairs of bf16 in 32-bit words along k; sums are f32.
 

@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 
-use candle_core::{bail, CpuStorage, DType, Layout, Result, Shape, Storage, Tensor};
+use candle_core::{bail, CpuStorage, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor};
 
 use crate::kernel::gemm::Precision;
 use crate::kernel::transformer::{self, Dense, Modulation, Seen};
@@ -111,24 +111,62 @@ fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     values.ok_or_else(|| candle_core::Error::Msg("a tensor outside its storage".to_owned()))
 }
 
-/// What an operation gives.
-fn done(values: Vec<f32>, shape: impl Into<Shape>) -> Result<(CpuStorage, Shape)> {
-    Ok((CpuStorage::F32(values), shape.into()))
+/// An operation on three tensors of f32, with its gradient, as it is computed on slices.
+trait Operation: Send + Sync + 'static {
+    /// Its name.
+    const NAME: &'static str;
+
+    /// Values and shape of the result.
+    fn forward(&self, x: [&[f32]; 3], dims: [&[usize]; 3]) -> Result<(Vec<f32>, Vec<usize>)>;
+
+    /// The gradients of the three, from the result y and its gradient.
+    fn backward(&self, x: [&[f32]; 3], dims: [&[usize]; 3], y: &[f32], dy: &[f32]) -> Result<[Vec<f32>; 3]>;
 }
 
-/// A gradient of the shape of `x`.
-fn gradient(values: Vec<f32>, x: &Tensor) -> Result<Option<Tensor>> {
-    Tensor::from_vec(values, x.dims(), x.device()).map(Some)
+/// Applies an operation.
+fn apply<O: Operation>([a, b, c]: [&Tensor; 3], operation: O) -> Result<Tensor> {
+    a.contiguous()?.apply_op3(&b.contiguous()?, &c.contiguous()?, Node(operation))
 }
 
-/// The values of three tensors, contiguous.
-fn three<R>(tensors: [&Tensor; 3], f: impl FnOnce([&[f32]; 3]) -> R) -> Result<R> {
-    let [a, b, c] = [tensors[0].contiguous()?, tensors[1].contiguous()?, tensors[2].contiguous()?];
-    with_values(&a, |a| with_values(&b, |b| with_values(&c, |c| f([a, b, c]))))??
+/// An operation as candle wants it.
+struct Node<O>(O);
+
+impl<O: Operation> CustomOp3 for Node<O> {
+    fn name(&self) -> &'static str {
+        O::NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        a: &CpuStorage,
+        of_a: &Layout,
+        b: &CpuStorage,
+        of_b: &Layout,
+        c: &CpuStorage,
+        of_c: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let x = [slice(a, of_a)?, slice(b, of_b)?, slice(c, of_c)?];
+        let (values, dims) = self.0.forward(x, [of_a.dims(), of_b.dims(), of_c.dims()])?;
+        Ok((CpuStorage::F32(values), dims.into()))
+    }
+
+    fn bwd(&self, a: &Tensor, b: &Tensor, c: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Gradients> {
+        let (y, dy, dims) = (y.contiguous()?, dy.contiguous()?, [a.dims(), b.dims(), c.dims()]);
+        let [da, db, dc] =
+            with_three([a, b, c], |x| with_values(&y, |y| with_values(&dy, |dy| self.0.backward(x, dims, y, dy))))????;
+        let of = |values, x: &Tensor| Tensor::from_vec(values, x.dims(), x.device()).map(Some);
+        Ok((of(da, a)?, of(db, b)?, of(dc, c)?))
+    }
 }
 
 /// The gradients of an operation on three tensors.
-type Three = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
+type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
+
+/// Calls `f` with the values of three tensors.
+fn with_three<R>(tensors: [&Tensor; 3], f: impl FnOnce([&[f32]; 3]) -> R) -> Result<R> {
+    let [a, b, c] = [tensors[0].contiguous()?, tensors[1].contiguous()?, tensors[2].contiguous()?];
+    with_values(&a, |a| with_values(&b, |b| with_values(&c, |c| f([a, b, c]))))??
+}
 
 /// Sizes of a batch of maps (B, T, H, W, C).
 fn sizes(x: &[usize]) -> Result<(usize, Map, usize)> {

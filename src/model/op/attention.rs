@@ -2,9 +2,9 @@
 
 use std::sync::OnceLock;
 
-use candle_core::{bail, CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{bail, Result, Tensor};
 
-use super::{done, gradient, slice, three, values, Three};
+use super::{apply, Operation};
 use crate::kernel::attention::{self, gradient::Past};
 use crate::kernel::gemm::Precision;
 use crate::kernel::Isa;
@@ -20,8 +20,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, precision: Pr
         bail!("attention: queries {:?}, keys {:?} and values {:?} do not fit", q.dims(), k.dims(), v.dims())
     }
     let shape = attention::Shape { groups, queries, keys, heads, d: width / heads, e: out / heads };
-    let op = Attention { shape, precision, log_total: OnceLock::new() };
-    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op)
+    apply([q, k, v], Attention { shape, precision, log_total: OnceLock::new() })
 }
 
 struct Attention {
@@ -30,38 +29,24 @@ struct Attention {
     log_total: OnceLock<Vec<f32>>,
 }
 
-impl CustomOp3 for Attention {
-    fn name(&self) -> &'static str {
-        "attention"
-    }
+impl Operation for Attention {
+    const NAME: &'static str = "attention";
 
-    fn cpu_fwd(
-        &self,
-        q: &CpuStorage,
-        of_q: &Layout,
-        k: &CpuStorage,
-        of_k: &Layout,
-        v: &CpuStorage,
-        of_v: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
+    fn forward(&self, qkv: [&[f32]; 3], _: [&[usize]; 3]) -> Result<(Vec<f32>, Vec<usize>)> {
         let attention::Shape { groups, queries, heads, e, .. } = self.shape;
-        let qkv = [slice(q, of_q)?, slice(k, of_k)?, slice(v, of_v)?];
         let mut y = vec![0f32; groups * queries * heads * e];
         let mut log_total = vec![0f32; groups * heads * queries];
         attention::attention(Isa::best(), self.precision, self.shape, qkv, &mut y, Some(&mut log_total));
         let _ = self.log_total.set(log_total);
-        done(y, (groups, queries, heads * e))
+        Ok((y, vec![groups, queries, heads * e]))
     }
 
-    fn bwd(&self, q: &Tensor, k: &Tensor, v: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Three> {
+    fn backward(&self, x: [&[f32]; 3], _: [&[usize]; 3], y: &[f32], dy: &[f32]) -> Result<[Vec<f32>; 3]> {
         let Some(log_total) = self.log_total.get() else { bail!("attention: no forward pass") };
         if self.precision != Precision::F32 {
             bail!("attention in bf16 has no gradient")
         }
-        let (y, dy) = (values(y)?, values(dy)?);
-        let [dq, dk, dv] = three([q, k, v], |[q, k, v]| {
-            attention::gradient::gradient(Isa::best(), self.shape, Past { q, k, v, y: &y, log_total, dy: &dy })
-        })?;
-        Ok((gradient(dq, q)?, gradient(dk, k)?, gradient(dv, v)?))
+        let [q, k, v] = x;
+        Ok(attention::gradient::gradient(Isa::best(), self.shape, Past { q, k, v, y, log_total, dy }))
     }
 }

@@ -1,8 +1,8 @@
 //! Convolution.
 
-use candle_core::{bail, CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{bail, Result, Tensor};
 
-use super::{add, done, gradient, sizes, slice, three, values, with_values, Three};
+use super::{add, apply, sizes, values, with_three, with_values, Operation};
 use crate::kernel::norm::Groups;
 use crate::kernel::winograd::{self, Cube, Direction, Map};
 use crate::kernel::{conv, elementwise, gemm, Isa};
@@ -13,9 +13,8 @@ pub fn conv3d(x: &Tensor, [weight, bias]: [&Tensor; 2], stride: [usize; 3], padd
     if i != c || bias.dims() != [o] {
         bail!("conv3d: the kernel expects {i} channels, the input has {c}")
     }
-    let weight = weight.contiguous()?;
     if ([kt, kh, kw], stride, padding) == ([3; 3], [1; 3], [1; 3]) {
-        return x.contiguous()?.apply_op3(&weight, bias, Cube3 { doubles: false });
+        return apply([x, weight, bias], Cube3 { doubles: false });
     }
     let shape = conv::Shape { map, channels: (c, o), kernel: [kt, kh, kw], stride, padding };
     if shape.output().is_none() {
@@ -24,7 +23,7 @@ pub fn conv3d(x: &Tensor, [weight, bias]: [&Tensor; 2], stride: [usize; 3], padd
             shape.kernel
         )
     }
-    x.contiguous()?.apply_op3(&weight, bias, Conv3d { shape })
+    apply([x, weight, bias], Conv3d { shape })
 }
 
 /// Rows and columns doubled (nearest neighbour), then convolved 3 x 3 x 3.
@@ -33,7 +32,7 @@ pub fn double_conv3d(x: &Tensor, [weight, bias]: [&Tensor; 2]) -> Result<Tensor>
     if (i, [kt, kh, kw]) != (c, [3; 3]) || bias.dims() != [o] {
         bail!("conv3d: expected a 3 x 3 x 3 kernel for {c} channels, found {:?}", weight.dims())
     }
-    x.contiguous()?.apply_op3(&weight.contiguous()?, bias, Cube3 { doubles: true })
+    apply([x, weight, bias], Cube3 { doubles: true })
 }
 
 /// Weight and bias of a layer.
@@ -97,7 +96,7 @@ pub fn residual(x: &Tensor, parts: Residual<'_>) -> Result<Tensor> {
         Some([weight, bias]) => {
             let shape = conv::Shape { map, channels: (c, o), kernel: [1; 3], stride: [1; 3], padding: [0; 3] };
             let (mut y, bias) = (vec![0f32; b * map.places() * o], values(bias)?);
-            three([x, weight, weight], |[x, weight, _]| {
+            with_three([x, weight, weight], |[x, weight, _]| {
                 for (x, y) in x.chunks_exact(map.places() * c).zip(y.chunks_exact_mut(map.places() * o)) {
                     shape.forward(Isa::best(), x, weight, &bias, y);
                 }
@@ -129,53 +128,37 @@ impl Cube3 {
     }
 }
 
-impl CustomOp3 for Cube3 {
-    fn name(&self) -> &'static str {
-        "conv3x3x3"
-    }
+impl Operation for Cube3 {
+    const NAME: &'static str = "conv3x3x3";
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        layout: &Layout,
-        weight: &CpuStorage,
-        of_weight: &Layout,
-        bias: &CpuStorage,
-        of_bias: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let ((b, map, c), o) = (sizes(layout.dims())?, of_weight.dims()[0]);
-        let (x, weight, bias) = (slice(x, layout)?, slice(weight, of_weight)?, slice(bias, of_bias)?);
-        let map = self.map(map);
-        let direction = Direction::Forward;
+    fn forward(&self, [x, weight, bias]: [&[f32]; 3], dims: [&[usize]; 3]) -> Result<(Vec<f32>, Vec<usize>)> {
+        let ((b, map, c), o) = (sizes(dims[0])?, bias.len());
+        let (map, direction) = (self.map(map), Direction::Forward);
         let cube = Cube { map, doubles: self.doubles, channels: (c, o), weight, direction, bias, before: None };
         let mut y = vec![0f32; b * map.places() * o];
         for (x, y) in x.chunks_exact(x.len() / b).zip(y.chunks_exact_mut(map.places() * o)) {
             winograd::cube(Isa::best(), cube, x, y, false);
         }
-        done(y, (b, map.t, map.h, map.w, o))
+        Ok((y, vec![b, map.t, map.h, map.w, o]))
     }
 
-    fn bwd(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Three> {
-        let ((b, small, c), o) = (sizes(x.dims())?, weight.dim(0)?);
-        let map = self.map(small);
-        let [dx, dw, db] = three([x, weight, dy], |[x, weight, dy]| {
-            let (mut dx, mut dw) = (vec![0f32; x.len()], vec![0f32; weight.len()]);
-            let direction = Direction::Backward;
-            let back = Cube { map, doubles: false, channels: (o, c), weight, direction, bias: &[], before: None };
-            let each = (x.len() / b, dy.len() / b);
-            for ((x, dy), dx) in x.chunks_exact(each.0).zip(dy.chunks_exact(each.1)).zip(dx.chunks_exact_mut(each.0)) {
-                add(&mut dw, &winograd::gradient::weight_gradient(Isa::best(), map, self.doubles, (c, o), x, dy));
-                if self.doubles {
-                    let mut fine = vec![0f32; map.places() * c];
-                    winograd::cube(Isa::best(), back, dy, &mut fine, false);
-                    elementwise::sum_of_four(&fine, (small.w, c), dx);
-                } else {
-                    winograd::cube(Isa::best(), back, dy, dx, false);
-                }
+    fn backward(&self, x: [&[f32]; 3], dims: [&[usize]; 3], _: &[f32], dy: &[f32]) -> Result<[Vec<f32>; 3]> {
+        let [x, weight, bias] = x;
+        let ((b, small, c), o) = (sizes(dims[0])?, bias.len());
+        let (map, direction) = (self.map(small), Direction::Backward);
+        let back = Cube { map, doubles: false, channels: (o, c), weight, direction, bias: &[], before: None };
+        let (mut dx, mut dw, each) = (vec![0f32; x.len()], vec![0f32; weight.len()], (x.len() / b, dy.len() / b));
+        for ((x, dy), dx) in x.chunks_exact(each.0).zip(dy.chunks_exact(each.1)).zip(dx.chunks_exact_mut(each.0)) {
+            add(&mut dw, &winograd::gradient::weight_gradient(Isa::best(), map, self.doubles, (c, o), x, dy));
+            if self.doubles {
+                let mut fine = vec![0f32; map.places() * c];
+                winograd::cube(Isa::best(), back, dy, &mut fine, false);
+                elementwise::sum_of_four(&fine, (small.w, c), dx);
+            } else {
+                winograd::cube(Isa::best(), back, dy, dx, false);
             }
-            [dx, dw, gemm::column_sums(dy, o)]
-        })?;
-        Ok((gradient(dx, x)?, gradient(dw, weight)?, gradient(db, bias)?))
+        }
+        Ok([dx, dw, gemm::column_sums(dy, o)])
     }
 }
 
@@ -184,40 +167,26 @@ struct Conv3d {
     shape: conv::Shape,
 }
 
-impl CustomOp3 for Conv3d {
-    fn name(&self) -> &'static str {
-        "conv3d"
-    }
+impl Operation for Conv3d {
+    const NAME: &'static str = "conv3d";
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        layout: &Layout,
-        weight: &CpuStorage,
-        of_weight: &Layout,
-        bias: &CpuStorage,
-        of_bias: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let ((b, _, _), o) = (sizes(layout.dims())?, self.shape.channels.1);
+    fn forward(&self, [x, weight, bias]: [&[f32]; 3], dims: [&[usize]; 3]) -> Result<(Vec<f32>, Vec<usize>)> {
+        let ((b, ..), o) = (sizes(dims[0])?, bias.len());
         let Some(out) = self.shape.output() else { bail!("conv3d: the kernel does not fit") };
-        let (x, weight, bias) = (slice(x, layout)?, slice(weight, of_weight)?, slice(bias, of_bias)?);
         let mut y = vec![0f32; b * out.places() * o];
         for (x, y) in x.chunks_exact(x.len() / b).zip(y.chunks_exact_mut(out.places() * o)) {
             self.shape.forward(Isa::best(), x, weight, bias, y);
         }
-        done(y, (b, out.t, out.h, out.w, o))
+        Ok((y, vec![b, out.t, out.h, out.w, o]))
     }
 
-    fn bwd(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Three> {
-        let (b, o) = (x.dim(0)?, self.shape.channels.1);
-        let [dx, dw, db] = three([x, weight, dy], |[x, weight, dy]| {
-            let (mut dx, mut dw) = (Vec::with_capacity(x.len()), vec![0f32; weight.len()]);
-            for (x, dy) in x.chunks_exact(x.len() / b).zip(dy.chunks_exact(dy.len() / b)) {
-                add(&mut dw, &self.shape.weight_gradient(Isa::best(), x, dy));
-                dx.extend(self.shape.input_gradient(Isa::best(), weight, dy));
-            }
-            [dx, dw, gemm::column_sums(dy, o)]
-        })?;
-        Ok((gradient(dx, x)?, gradient(dw, weight)?, gradient(db, bias)?))
+    fn backward(&self, x: [&[f32]; 3], dims: [&[usize]; 3], _: &[f32], dy: &[f32]) -> Result<[Vec<f32>; 3]> {
+        let ([x, weight, bias], b) = (x, dims[0][0]);
+        let (mut dx, mut dw) = (Vec::with_capacity(x.len()), vec![0f32; weight.len()]);
+        for (x, dy) in x.chunks_exact(x.len() / b).zip(dy.chunks_exact(dy.len() / b)) {
+            add(&mut dw, &self.shape.weight_gradient(Isa::best(), x, dy));
+            dx.extend(self.shape.input_gradient(Isa::best(), weight, dy));
+        }
+        Ok([dx, dw, gemm::column_sums(dy, bias.len())])
     }
 }

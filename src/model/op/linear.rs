@@ -1,62 +1,48 @@
 //! Linear layers and what stands between them.
 
-use candle_core::{bail, CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{bail, CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::{done, gradient, slice, three, Three};
+use super::{apply, slice, with_values, Operation};
 use crate::kernel::gemm::{self, Packed, Precision};
 use crate::kernel::{elementwise, Isa};
 
-/// x (.., in) W^T + b: weight (out, in), bias (out).
+/// x (.., in) W^T + b: weight (out, in), bias (out). bf16 has no gradient.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor, precision: Precision) -> Result<Tensor> {
     let (out, inputs) = weight.dims2()?;
-    if x.dims().last() != Some(&inputs) || bias.dims() != [out] {
+    if x.dims().last() != Some(&inputs) || bias.dims() != [out] || inputs == 0 || out == 0 {
         bail!("a linear layer for {inputs} values and {out} biases got {:?} and {:?}", x.dims(), bias.dims())
     }
-    x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Linear { precision })
+    apply([x, weight, bias], Linear { precision })
 }
 
 struct Linear {
     precision: Precision,
 }
 
-impl CustomOp3 for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
+impl Operation for Linear {
+    const NAME: &'static str = "linear";
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        layout: &Layout,
-        weight: &CpuStorage,
-        of_weight: &Layout,
-        bias: &CpuStorage,
-        of_bias: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (out, inputs) = (of_weight.dims()[0], of_weight.dims()[1]);
-        let packed = Packed::from_weight(Isa::best(), self.precision, slice(weight, of_weight)?, (inputs, out));
-        let x = slice(x, layout)?;
+    fn forward(&self, [x, weight, bias]: [&[f32]; 3], dims: [&[usize]; 3]) -> Result<(Vec<f32>, Vec<usize>)> {
+        let (out, inputs) = (dims[1][0], dims[1][1]);
+        let packed = Packed::from_weight(Isa::best(), self.precision, weight, (inputs, out));
         let mut y = vec![0f32; x.len() / inputs * out];
-        gemm::linear(x, &packed, slice(bias, of_bias)?, &mut y, false);
-        let mut dims = layout.dims().to_vec();
+        gemm::linear(x, &packed, bias, &mut y, false);
+        let mut dims = dims[0].to_vec();
         if let Some(last) = dims.last_mut() {
             *last = out;
         }
-        done(y, dims)
+        Ok((y, dims))
     }
 
-    fn bwd(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Three> {
+    fn backward(&self, x: [&[f32]; 3], dims: [&[usize]; 3], _: &[f32], dy: &[f32]) -> Result<[Vec<f32>; 3]> {
         if self.precision != Precision::F32 {
             bail!("a linear layer in bf16 has no gradient")
         }
-        let (out, inputs) = weight.dims2()?;
-        let [dx, dw, db] = three([x, weight, dy], |[x, weight, dy]| {
-            let packed = Packed::new(Isa::best(), Precision::F32, (out, inputs), |o, i| weight[o * inputs + i]);
-            let mut dx = vec![0f32; x.len()];
-            gemm::linear(dy, &packed, &[], &mut dx, false);
-            [dx, gemm::outer(Isa::best(), dy, x, out, inputs), gemm::column_sums(dy, out)]
-        })?;
-        Ok((gradient(dx, x)?, gradient(dw, weight)?, gradient(db, bias)?))
+        let ([x, weight, _], (out, inputs)) = (x, (dims[1][0], dims[1][1]));
+        let packed = Packed::new(Isa::best(), Precision::F32, (out, inputs), |o, i| weight[o * inputs + i]);
+        let mut dx = vec![0f32; x.len()];
+        gemm::linear(dy, &packed, &[], &mut dx, false);
+        Ok([dx, gemm::outer(Isa::best(), dy, x, out, inputs), gemm::column_sums(dy, out)])
     }
 }
 
@@ -73,11 +59,12 @@ impl CustomOp1 for Gelu {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        done(elementwise::gelu(Isa::best(), slice(x, layout)?), layout.shape())
+        Ok((CpuStorage::F32(elementwise::gelu(Isa::best(), slice(x, layout)?)), layout.shape().clone()))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let dx = three([x, dy, dy], |[x, dy, _]| elementwise::gelu_gradient(Isa::best(), x, dy))?;
-        gradient(dx, x)
+        let (values, dy) = (x.contiguous()?, dy.contiguous()?);
+        let dx = with_values(&values, |x| with_values(&dy, |dy| elementwise::gelu_gradient(Isa::best(), x, dy)))??;
+        Tensor::from_vec(dx, x.dims(), x.device()).map(Some)
     }
 }

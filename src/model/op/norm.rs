@@ -2,9 +2,9 @@
 
 use std::sync::OnceLock;
 
-use candle_core::{bail, CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{bail, Result, Tensor};
 
-use super::{add, done, gradient, sizes, slice, three, values, Three};
+use super::{add, apply, sizes, Operation};
 use crate::kernel::norm::{Groups, Layer, Moments};
 use crate::kernel::Isa;
 
@@ -14,7 +14,7 @@ pub fn group_norm(x: &Tensor, [weight, bias]: [&Tensor; 2], groups: Groups) -> R
     if [weight.dims(), bias.dims()] != [[groups.channels]; 2] || channels != groups.channels {
         bail!("group normalisation: expected {} channels, found {:?}", groups.channels, x.dims())
     }
-    x.contiguous()?.apply_op3(weight, bias, GroupNorm { groups, moments: OnceLock::new() })
+    apply([x, weight, bias], GroupNorm { groups, moments: OnceLock::new() })
 }
 
 struct GroupNorm {
@@ -23,50 +23,33 @@ struct GroupNorm {
     moments: OnceLock<Vec<Moments>>,
 }
 
-impl CustomOp3 for GroupNorm {
-    fn name(&self) -> &'static str {
-        "group-norm"
-    }
+impl Operation for GroupNorm {
+    const NAME: &'static str = "group-norm";
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        layout: &Layout,
-        weight: &CpuStorage,
-        of_weight: &Layout,
-        bias: &CpuStorage,
-        of_bias: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let affine = [slice(weight, of_weight)?, slice(bias, of_bias)?];
-        let x = slice(x, layout)?;
-        let mut y = vec![0f32; x.len()];
-        let each = x.len() / layout.dims()[0];
+    fn forward(&self, [x, weight, bias]: [&[f32]; 3], dims: [&[usize]; 3]) -> Result<(Vec<f32>, Vec<usize>)> {
+        let (mut y, each) = (vec![0f32; x.len()], x.len() / dims[0][0]);
         let moments = x.chunks_exact(each).zip(y.chunks_exact_mut(each)).map(|(x, y)| {
             let moments = self.groups.moments(Isa::best(), x);
-            self.groups.apply(Isa::best(), x, &moments, affine, y);
+            self.groups.apply(Isa::best(), x, &moments, [weight, bias], y);
             moments
         });
         let _ = self.moments.set(moments.collect());
-        done(y, layout.shape())
+        Ok((y, dims[0].to_vec()))
     }
 
-    fn bwd(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Three> {
+    fn backward(&self, x: [&[f32]; 3], _: [&[usize]; 3], _: &[f32], dy: &[f32]) -> Result<[Vec<f32>; 3]> {
         let Some(moments) = self.moments.get() else { bail!("group normalisation: no forward pass") };
-        let affine = [values(weight)?, values(bias)?];
-        let [dx, dw, db] = three([x, dy, weight], |[x, dy, _]| {
-            let each = x.len() / moments.len();
-            let (mut dx, mut dw, mut db) =
-                (vec![0f32; x.len()], vec![0f32; affine[0].len()], vec![0f32; affine[0].len()]);
-            let records = x.chunks_exact(each).zip(dy.chunks_exact(each)).zip(dx.chunks_exact_mut(each));
-            for (((x, dy), dx), moments) in records.zip(moments) {
-                let affine = [affine[0].as_slice(), affine[1].as_slice()];
-                let [w, b] = self.groups.gradient(Isa::best(), (x, dy), moments, affine, dx);
-                add(&mut dw, &w);
-                add(&mut db, &b);
-            }
-            [dx, dw, db]
-        })?;
-        Ok((gradient(dx, x)?, gradient(dw, weight)?, gradient(db, bias)?))
+        let [x, weight, bias] = x;
+        let mut gradients = [x, weight, bias].map(|x| vec![0f32; x.len()]);
+        let [dx, dw, db] = &mut gradients;
+        let each = x.len() / moments.len();
+        let records = x.chunks_exact(each).zip(dy.chunks_exact(each)).zip(dx.chunks_exact_mut(each));
+        for (((x, dy), dx), moments) in records.zip(moments) {
+            let [w, b] = self.groups.gradient(Isa::best(), (x, dy), moments, [weight, bias], dx);
+            add(dw, &w);
+            add(db, &b);
+        }
+        Ok(gradients)
     }
 }
 
@@ -74,55 +57,40 @@ impl CustomOp3 for GroupNorm {
 /// for all records.
 pub fn layer_norm(x: &Tensor, gain: &Tensor, shift: &Tensor, eps: f32) -> Result<Tensor> {
     let (b, width) = gain.dims2()?;
-    if x.dims().last() != Some(&width) || shift.dims() != gain.dims() || b == 0 || x.dim(0)? % b != 0 {
+    let fits = x.dims().last() == Some(&width) && shift.dims() == gain.dims();
+    if !fits || b == 0 || width == 0 || !x.dim(0)?.is_multiple_of(b) {
         bail!("layer normalisation: {:?} with gain {:?} and shift {:?}", x.dims(), gain.dims(), shift.dims())
     }
-    x.contiguous()?.apply_op3(&gain.contiguous()?, &shift.contiguous()?, LayerNorm { eps })
+    apply([x, gain, shift], LayerNorm { eps })
 }
 
 struct LayerNorm {
     eps: f32,
 }
 
-impl CustomOp3 for LayerNorm {
-    fn name(&self) -> &'static str {
-        "layer-norm"
-    }
+impl Operation for LayerNorm {
+    const NAME: &'static str = "layer-norm";
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        layout: &Layout,
-        gain: &CpuStorage,
-        of_gain: &Layout,
-        shift: &CpuStorage,
-        of_shift: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, gain, shift) = (slice(x, layout)?, slice(gain, of_gain)?, slice(shift, of_shift)?);
-        let (b, width) = (of_gain.dims()[0], of_gain.dims()[1]);
-        let mut y = vec![0f32; x.len()];
-        let each = (x.len() / b).max(1);
+    fn forward(&self, [x, gain, shift]: [&[f32]; 3], dims: [&[usize]; 3]) -> Result<(Vec<f32>, Vec<usize>)> {
+        let (b, width) = (dims[1][0], dims[1][1]);
+        let (mut y, each) = (vec![0f32; x.len()], (x.len() / b).max(1));
         let records = x.chunks_exact(each).zip(y.chunks_exact_mut(each));
         for ((x, y), (gain, shift)) in records.zip(gain.chunks_exact(width).zip(shift.chunks_exact(width))) {
             Layer { width, eps: self.eps, gain, shift }.apply(Isa::best(), x, y);
         }
-        done(y, layout.shape())
+        Ok((y, dims[0].to_vec()))
     }
 
-    fn bwd(&self, x: &Tensor, gain: &Tensor, shift: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Three> {
-        let (b, width) = gain.dims2()?;
-        let [dx, dg, ds] = three([x, gain, dy], |[x, gain, dy]| {
-            let (mut dx, mut dg, mut ds) = (vec![0f32; x.len()], Vec::new(), Vec::new());
-            let each = (x.len() / b).max(1);
-            let records = x.chunks_exact(each).zip(dy.chunks_exact(each)).zip(dx.chunks_exact_mut(each));
-            for (((x, dy), dx), gain) in records.zip(gain.chunks_exact(width)) {
-                let layer = Layer { width, eps: self.eps, gain, shift: gain };
-                let [g, s] = layer.gradient(Isa::best(), x, dy, dx);
-                dg.extend(g);
-                ds.extend(s);
-            }
-            [dx, dg, ds]
-        })?;
-        Ok((gradient(dx, x)?, gradient(dg, gain)?, gradient(ds, shift)?))
+    fn backward(&self, x: [&[f32]; 3], dims: [&[usize]; 3], _: &[f32], dy: &[f32]) -> Result<[Vec<f32>; 3]> {
+        let ([x, gain, shift], (b, width)) = (x, (dims[1][0], dims[1][1]));
+        let (mut dx, mut dg, mut ds, each) = (vec![0f32; x.len()], Vec::new(), Vec::new(), (x.len() / b).max(1));
+        let records = x.chunks_exact(each).zip(dy.chunks_exact(each)).zip(dx.chunks_exact_mut(each));
+        for (((x, dy), dx), (gain, shift)) in records.zip(gain.chunks_exact(width).zip(shift.chunks_exact(width))) {
+            let layer = Layer { width, eps: self.eps, gain, shift };
+            let [g, s] = layer.gradient(Isa::best(), x, dy, dx);
+            dg.extend(g);
+            ds.extend(s);
+        }
+        Ok([dx, dg, ds])
     }
 }
