@@ -7,7 +7,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .NOTPARALLEL:
-.PHONY: help setup demo test fmt clippy unit doc size install check-cuda clean
+.PHONY: help setup demo test fmt clippy unit doc size bench install check-cuda clean
 
 CARGO_TARGET_DIR ?= target
 BIN = $(CARGO_TARGET_DIR)/release
@@ -20,6 +20,7 @@ ENV = source target/setup/env;
 help:
 	@echo 'make demo        build the programs and run the pipeline of the README on testdata/, into demo/'
 	@echo 'make test        format, lints, tests, documentation'
+	@echo 'make bench       seconds and GFLOP/s at the published size, beside PyTorch (a quarter of an hour)'
 	@echo 'make install     install the programs (PREFIX=DIR for DIR/bin)'
 	@echo 'make check-cuda  compile with --features cuda, with an nvcc from PyPI where there is none'
 	@echo 'make setup       only find or fetch what the build needs'
@@ -54,8 +55,11 @@ doc: setup
 	@$(ENV) RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps $$FEATURES
 
 size:
-	@{ find src bin tests -name '*.rs' 2>/dev/null || true; } | xargs wc -l | \
+	@{ find src bin tests benches -name '*.rs' 2>/dev/null || true; } | xargs wc -l | \
 	  awk '$$2 != "total" && $$1 > 400 { print "note: " $$2 " has " $$1 " lines (target 400, limit 500)" }'
+
+bench: setup
+	@$(ENV) export FEATURES; .ci/bench.sh
 
 install: setup
 	@$(ENV) cargo install --path . --locked --force $$FEATURES $(if $(PREFIX),--root '$(abspath $(PREFIX))')

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ecgflow::checkpoint::{Kind, Weights};
-use ecgflow::cli::args::{count, non_negative, ComputeArgs, LogArgs, RejectArgs, StreamArgs};
+use ecgflow::cli::args::{count, non_negative, ComputeArgs, LogArgs, PrecisionArgs, RejectArgs, StreamArgs};
 use ecgflow::cli::{self, clips::ClipArgs, log::Log, reject::Rejects, Program};
 use ecgflow::infer::generate::{draws, Decode, Flow};
 use ecgflow::io::hdf5::{format, FeaturesReader, LatentReader, Reader};
@@ -37,12 +37,14 @@ struct AmdfSample {
     #[arg(long, value_name = "A", allow_negative_numbers = true, value_parser = non_negative)]
     alpha: Option<f64>,
     /// Where in each step the velocity is taken, middle or start [default: as the weights say].
-    #[arg(long, value_parser = grid)]
+    #[arg(long)]
     grid: Option<TimeGrid>,
     #[command(flatten)]
     clips: ClipArgs,
     #[command(flatten)]
     compute: ComputeArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     #[command(flatten)]
     rejects: RejectArgs,
     #[command(flatten)]
@@ -52,14 +54,6 @@ struct AmdfSample {
 const EXAMPLES: &str = "Examples:
   amdf-sample features.h5 -o cine.h5 --weights w.safetensors --samples 4 --gif clips/
   amdf-sample latents.h5 -o cine.h5 --weights w.safetensors";
-
-fn grid(text: &str) -> std::result::Result<TimeGrid, String> {
-    match text {
-        "middle" => Ok(TimeGrid::Middle),
-        "start" => Ok(TimeGrid::Start),
-        _ => Err("expected middle or start".to_owned()),
-    }
-}
 
 impl AmdfSample {
     fn sampling(&self, sampling: &mut Sampling) {
@@ -71,12 +65,12 @@ impl AmdfSample {
 
     /// Features -> latents -> clips.
     fn sample(self, source: Source, weights: &Weights, log: &Log) -> Result<()> {
-        let device = self.compute.device.open()?;
+        let (device, precision) = (self.compute.device.open()?, self.precision.on(self.compute.device, log)?);
         let shown = source.shown().to_owned();
         let reader = FeaturesReader::open(source)?;
-        let flow = Flow::open(weights, |s| self.sampling(s), self.seed, &device)?;
+        let flow = Flow::open(weights, |s| self.sampling(s), self.seed, precision, &device)?;
         flow.check(reader.size()).map_err(|e| e.in_file(&shown))?;
-        let decode = if self.clips.latent_only { None } else { Some(Decode::open(weights, &device)?) };
+        let decode = if self.clips.latent_only { None } else { Some(Decode::open(weights, precision, &device)?) };
         log.weights(weights, Kind::Flow);
         log.info(&format!("sampling: {:?}, seed {}", flow.sampling(), self.seed));
         let mut provenance = cli::provenance_after(Self::NAME, &reader.provenance(), weights);
@@ -107,7 +101,8 @@ impl AmdfSample {
                 "the input holds latents already: they are decoded, so {options} do nothing"
             )));
         }
-        let decode = Decode::open(weights, &self.compute.device.open()?)?;
+        let precision = self.precision.on(self.compute.device, log)?;
+        let decode = Decode::open(weights, precision, &self.compute.device.open()?)?;
         let shown = source.shown().to_owned();
         let reader = LatentReader::open(source)?;
         decode.check(reader.size()).map_err(|e| e.in_file(&shown))?;

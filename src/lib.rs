@@ -16,6 +16,7 @@ pub mod error;
 pub mod infer;
 pub mod inspect;
 pub mod io;
+pub mod kernel;
 pub mod model;
 pub mod signal;
 pub mod tensor;

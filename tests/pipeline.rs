@@ -399,6 +399,26 @@ fn memory_does_not_grow_from_ten_to_a_thousand_records() {
     memory_stays_level(10, 1000);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "minutes: clips of the published size; run with --release -- --ignored"]
+fn memory_of_clips_at_the_published_size_stays_below_1_5_gb() {
+    let out = tempfile::tempdir().unwrap();
+    succeed("ecgflow init published --seed 0 -o w.safetensors", out.path());
+    succeed(&format!("ecg-prep {} -o e.h5", crate::program::example().display()), out.path());
+    succeed("pamae-encode e.h5 --weights w.safetensors -o f.h5", out.path());
+    for precision in ["f32", "bf16"] {
+        let words = format!("amdf-sample f.h5 --weights w.safetensors --steps 1 --precision {precision} -q -o c.h5");
+        let (one, four) = (peak_kib(&words, out.path()), peak_kib(&format!("{words} --samples 4"), out.path()));
+        eprintln!(
+            "result peak_{precision}_mb {} for one clip, {} for four",
+            one * 1024 / 1_000_000,
+            four * 1024 / 1_000_000
+        );
+        assert!(four.max(one) * 1024 <= 1_500_000_000, "{precision}: {one} and {four} KiB");
+    }
+}
+
 #[test]
 fn the_pipeline_of_the_readme_runs_literally() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();

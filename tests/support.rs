@@ -172,10 +172,3 @@ impl SimpleBackend for Rule {
 pub fn rule() -> VarBuilder<'static> {
     VarBuilder::from_backend(Box::new(Rule), DType::F32, Device::Cpu)
 }
-
-/// Most memory this process has held, in bytes, where the system tells.
-pub fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kb| kb * 1024)
-}

@@ -28,6 +28,7 @@ pub mod pickle;
 mod rebuild;
 pub mod shapes;
 pub mod sizes;
+mod store;
 pub mod torch;
 pub mod weights;
 

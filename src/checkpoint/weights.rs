@@ -1,6 +1,6 @@
 //! Opens the toolkit's weights file (its layout: [`crate::checkpoint::models`]).
 //!
-//! The file is mapped into memory: tensors are read when a model asks for them. Before a model gets its weights, all
+//! Tensors are read when a model asks for them. Before a model gets its weights, all
 //! names and shapes are compared with what the model wants.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,6 @@ use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::safetensors::{BufferedSafetensors, Load, MmapedSafetensors};
 use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
@@ -19,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::checkpoint::models::{model_of, of_kind, FORMAT, FORMAT_VERSION};
 use crate::checkpoint::shapes::{compare, expected, Shapes};
+use crate::checkpoint::store::{Bytes, Place, Store};
 use crate::checkpoint::{Configs, Kind, ENCODER, TEMPLATE};
 use crate::data::Provenance;
 use crate::error::{Error, Fault, Result};
@@ -42,15 +42,20 @@ pub struct Weights {
     store: Arc<Store>,
 }
 
-enum Store {
-    Mapped(MmapedSafetensors),
-    Buffered(BufferedSafetensors),
-}
-
 #[derive(Deserialize)]
 struct Header {
     #[serde(rename = "__metadata__", default)]
     metadata: BTreeMap<String, String>,
+    #[serde(flatten)]
+    tensors: BTreeMap<String, Place>,
+}
+
+/// What a look at the whole file tells.
+struct Examined {
+    header: Header,
+    sha256: String,
+    /// Where the data begin and end.
+    data: (u64, u64),
 }
 
 impl Weights {
@@ -61,10 +66,8 @@ impl Weights {
     pub fn open(path: &Path) -> Result<Weights> {
         let mut file = File::open(path).map_err(Error::io(DOING, path))?;
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        let (metadata, sha256) = examine(&mut file, path)?;
-        let broken = |source: candle_core::Error| not_safetensors(path, &source.to_string());
-        let store = Store::Mapped(map(path).map_err(broken)?);
-        Weights::assemble(name, metadata, sha256, store).map_err(|error| error.in_file(path))
+        let examined = examine(&mut file, path)?;
+        Weights::assemble(name, examined, Box::new(file), path).map_err(|error| error.in_file(path))
     }
 
     /// Opens weights that stand in memory, such as those inside the program, under a name of their own.
@@ -72,13 +75,15 @@ impl Weights {
     /// # Errors
     /// As [`Weights::open`].
     pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Weights> {
-        let (metadata, sha256) = examine(&mut Cursor::new(bytes), Path::new(name))?;
-        let store = BufferedSafetensors::new(bytes.to_vec());
-        let store = store.map_err(|source| not_safetensors(Path::new(name), &source.to_string()))?;
-        Weights::assemble(name.into(), metadata, sha256, Store::Buffered(store)).map_err(|error| error.in_file(name))
+        let mut bytes = Cursor::new(bytes.to_vec());
+        let examined = examine(&mut bytes, Path::new(name))?;
+        let done = Weights::assemble(name.into(), examined, Box::new(bytes), Path::new(name));
+        done.map_err(|error| error.in_file(name))
     }
 
-    fn assemble(name: String, metadata: BTreeMap<String, String>, sha256: String, store: Store) -> Result<Weights> {
+    fn assemble(name: String, examined: Examined, bytes: Box<dyn Bytes>, path: &Path) -> Result<Weights> {
+        let Examined { header: Header { metadata, tensors }, sha256, data: (start, end) } = examined;
+        let store = Store::new(bytes, tensors, start, end).map_err(|found| not_safetensors(path, &found))?;
         check_format(&metadata)?;
         let configs: Configs = json(&metadata, "config")?;
         configs.check()?;
@@ -209,31 +214,6 @@ impl std::fmt::Debug for Weights {
     }
 }
 
-impl Store {
-    fn shapes(&self) -> Result<Shapes> {
-        let tensors = match self {
-            Store::Mapped(file) => file.tensors(),
-            Store::Buffered(bytes) => bytes.tensors(),
-        };
-        let mut shapes = Shapes::new();
-        for (name, view) in tensors {
-            let dtype = format!("{:?}", view.dtype());
-            if dtype != "F32" {
-                return Err(Fault::new(DOING, "").field(name).expected("type F32", dtype).into());
-            }
-            shapes.insert(name, view.shape().to_vec());
-        }
-        Ok(shapes)
-    }
-
-    fn load(&self, name: &str, device: &Device) -> candle_core::Result<Tensor> {
-        match self {
-            Store::Mapped(file) => file.get(name)?.load(device),
-            Store::Buffered(bytes) => bytes.get(name)?.load(device),
-        }
-    }
-}
-
 /// Hands tensors to a [`VarBuilder`].
 struct Backend(Arc<Store>);
 
@@ -251,26 +231,12 @@ impl SimpleBackend for Backend {
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        match self.0.as_ref() {
-            Store::Mapped(file) => file.get(name).is_ok(),
-            Store::Buffered(bytes) => bytes.get(name).is_ok(),
-        }
+        self.0.has(name)
     }
 }
 
-/// Maps a file into memory.
-///
-/// Safety: the mapping is read only and lives inside the returned value, so no reference outlives it. What remains is
-/// that another program changes or cuts the file while we read. Weights files are replaced by rename, never written
-/// in place, so a file once opened stays as it is; whoever truncates it by hand ends this process with a bus error
-/// and corrupts nothing, for every length was checked when the file was opened and numbers have no invalid bits.
-#[allow(unsafe_code)]
-fn map(path: &Path) -> candle_core::Result<MmapedSafetensors> {
-    unsafe { MmapedSafetensors::new(path) }
-}
-
-/// The metadata of a safetensors file and the SHA-256 of the whole.
-fn examine(file: &mut (impl Read + Seek), path: &Path) -> Result<(BTreeMap<String, String>, String)> {
+/// The header of a safetensors file and the SHA-256 of the whole.
+fn examine(file: &mut (impl Read + Seek), path: &Path) -> Result<Examined> {
     let mut header = Vec::new();
     let length = file.seek(SeekFrom::End(0)).map_err(Error::io(DOING, path))?;
     let mut size = [0; 8];
@@ -289,7 +255,7 @@ fn examine(file: &mut (impl Read + Seek), path: &Path) -> Result<(BTreeMap<Strin
     file.rewind().map_err(Error::io(DOING, path))?;
     let mut hash = Sha256::new();
     std::io::copy(file, &mut hash).map_err(Error::io(DOING, path))?;
-    Ok((header.metadata, hex(&hash.finalize())))
+    Ok(Examined { header, sha256: hex(&hash.finalize()), data: (8 + size, length) })
 }
 
 /// The bytes as hexadecimal digits.

@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::log::Log;
+use crate::error::{Error, Result as Done};
+use crate::kernel::gemm::Precision;
+use crate::kernel::Isa;
 use crate::tensor::DeviceChoice;
 
 /// How much a program says.
@@ -54,6 +58,31 @@ pub struct ComputeArgs {
     /// Records handed to the GPU at a time; on the processor they are read ahead and computed one by one.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = batch, help_heading = "Computing")]
     pub batch: usize,
+}
+
+/// How exactly products are computed.
+#[derive(Args, Debug, Clone)]
+pub struct PrecisionArgs {
+    /// Products of the processor: f32, or bf16, about twice as fast where the processor has it.
+    #[arg(long, value_name = "P", default_value = "f32", help_heading = "Computing")]
+    pub precision: Precision,
+}
+
+impl PrecisionArgs {
+    /// The precision to compute in: f32, with a warning, where the processor has no bf16.
+    ///
+    /// # Errors
+    /// Where bf16 is asked of a GPU.
+    pub fn on(&self, device: DeviceChoice, log: &Log) -> Done<Precision> {
+        if self.precision == Precision::Bf16 && device != DeviceChoice::Cpu {
+            return Err(Error::usage("--precision bf16 is for the processor: a GPU computes in f32"));
+        }
+        if self.precision == Precision::Bf16 && !Isa::best().has_bf16() {
+            log.warn("this processor has no products of bf16 (AVX512-BF16): computing in f32");
+            return Ok(Precision::F32);
+        }
+        Ok(self.precision)
+    }
 }
 
 /// Origin lines of tables.

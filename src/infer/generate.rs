@@ -8,6 +8,7 @@ use crate::checkpoint::{Kind, Weights};
 use crate::data::cine::{Cine, Latent};
 use crate::data::features::Features;
 use crate::error::{Error, Fault, Result};
+use crate::kernel::gemm::Precision;
 use crate::model::{amdf, vae};
 use crate::tensor::{self, Noise};
 
@@ -49,7 +50,8 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// Loads the flow; `change` may override the sampler settings of its configuration.
+    /// Loads the flow; `change` may override the sampler settings of its configuration. Its products are made in
+    /// `precision`; bf16 is for the processor.
     ///
     /// # Errors
     /// Where the weights lack it or do not fit their configuration.
@@ -57,12 +59,14 @@ impl Flow {
         weights: &Weights,
         change: impl FnOnce(&mut amdf::Sampling),
         seed: u64,
+        precision: Precision,
         device: &Device,
     ) -> Result<Flow> {
         let config: amdf::Config = weights.config(Kind::Flow)?;
         let builder = weights.builder(Kind::Flow, device)?;
         let template = weights.template(device)?; // (1, C, 1, L, L)
-        let velocity = amdf::Velocity::new(&config, builder).map_err(Error::compute("loading weights"))?;
+        let velocity =
+            amdf::Velocity::with_precision(&config, precision, builder).map_err(Error::compute("loading weights"))?;
         let mut sampling = config.sampling.clone();
         change(&mut sampling);
         Ok(Flow { velocity, template, config, sampling, seed, device: device.clone() })
@@ -126,14 +130,15 @@ pub struct Decode {
 }
 
 impl Decode {
-    /// Loads the decoder.
+    /// Loads the decoder. The products of its attention are made in `precision`; bf16 is for the processor.
     ///
     /// # Errors
     /// Where the weights lack it or do not fit their configuration.
-    pub fn open(weights: &Weights, device: &Device) -> Result<Decode> {
+    pub fn open(weights: &Weights, precision: Precision, device: &Device) -> Result<Decode> {
         let config: vae::Config = weights.config(Kind::Vae)?;
         let builder = weights.builder(Kind::Vae, device)?;
-        let decoder = vae::Decoder::new(&config, builder).map_err(Error::compute("loading weights"))?;
+        let decoder =
+            vae::Decoder::with_precision(&config, precision, builder).map_err(Error::compute("loading weights"))?;
         Ok(Decode { decoder, channels: config.latent_channels, device: device.clone() })
     }
 

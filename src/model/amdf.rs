@@ -17,11 +17,14 @@
 
 use candle_core::{bail, Result, Tensor};
 use candle_nn::init::ZERO;
-use candle_nn::{Init, Linear, Module, VarBuilder};
+use candle_nn::{Init, VarBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::attention::MultiHead;
-use super::layers::{each_token, layer_norm, linear, mean_squared_error, xavier};
+use super::layers::{each_token, gelu, is_tracked, linear, mean_squared_error, modulated_norm, xavier, Linear};
+use super::op;
+use crate::kernel::gemm::Precision;
+use crate::kernel::transformer::{self, Seen};
 
 /// Added to the variance in layer normalisation.
 const EPS: f32 = 1e-6;
@@ -42,6 +45,18 @@ pub enum TimeGrid {
     Middle,
     /// t = i / steps (paper).
     Start,
+}
+
+impl std::str::FromStr for TimeGrid {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "middle" => Ok(TimeGrid::Middle),
+            "start" => Ok(TimeGrid::Start),
+            _ => Err("expected middle or start".to_owned()),
+        }
+    }
 }
 
 /// How clips are drawn unless the command line says otherwise.
@@ -152,7 +167,7 @@ struct Modulation {
 impl Modulation {
     /// norm(h) (1 + scale) + shift.
     fn enter(&self, h: &Tensor) -> Result<Tensor> {
-        layer_norm(h, EPS)?.broadcast_mul(&(&self.scale + 1.0)?)?.broadcast_add(&self.shift)
+        modulated_norm(h, &self.scale, &self.shift, EPS)
     }
 
     /// h + gate y.
@@ -164,52 +179,90 @@ impl Modulation {
 /// One block of the transformer.
 #[derive(Debug, Clone)]
 struct Block {
-    temporal: MultiHead,
-    cross: MultiHead,
-    spatial: MultiHead,
-    mlp: (Linear, Linear),
+    layers: Layers,
     modulation: Linear,
 }
 
+/// The layers of a block, as tensors or packed for the kernels of the processor.
+#[derive(Debug, Clone)]
+enum Layers {
+    Tensors { temporal: MultiHead, cross: MultiHead, spatial: MultiHead, mlp: (Linear, Linear) },
+    Packed(Box<transformer::Block>),
+}
+
 impl Block {
-    fn new(width: usize, heads: usize, vb: VarBuilder) -> Result<Self> {
+    fn new(width: usize, heads: usize, precision: Precision, vb: VarBuilder) -> Result<Self> {
         let inner = 4 * width;
-        Ok(Block {
-            temporal: MultiHead::new(width, heads, vb.pp("attn_temporal"))?,
-            cross: MultiHead::new(width, heads, vb.pp("attn_cross"))?,
-            spatial: MultiHead::new(width, heads, vb.pp("attn_spatial"))?,
-            mlp: (
-                linear(width, inner, xavier(width, inner), vb.pp("mlp.0"))?,
-                linear(inner, width, xavier(inner, width), vb.pp("mlp.2"))?,
-            ),
-            modulation: linear(width, MODULATIONS * width, ZERO, vb.pp("adaLN_modulation.1"))?,
-        })
+        let temporal = MultiHead::new(width, heads, vb.pp("attn_temporal"))?;
+        let cross = MultiHead::new(width, heads, vb.pp("attn_cross"))?;
+        let spatial = MultiHead::new(width, heads, vb.pp("attn_spatial"))?;
+        let mlp = (
+            linear(width, inner, xavier(width, inner), vb.pp("mlp.0"))?,
+            linear(inner, width, xavier(inner, width), vb.pp("mlp.2"))?,
+        );
+        let modulation = linear(width, MODULATIONS * width, ZERO, vb.pp("adaLN_modulation.1"))?;
+        let weight = mlp.0.weight();
+        let layers = if op::has_kernels(weight) && !is_tracked(&[weight]) {
+            let dense = |l: &Linear| op::dense(l.weight(), l.bias(), precision);
+            let mlp = transformer::Mlp { up: dense(&mlp.0)?, down: dense(&mlp.1)? };
+            let (temporal, spatial) = (temporal.packed(precision)?, spatial.packed(precision)?);
+            let cross = cross.packed_cross(precision)?;
+            Layers::Packed(Box::new(transformer::Block { temporal, cross, spatial, mlp, heads }))
+        } else if precision == Precision::F32 {
+            Layers::Tensors { temporal, cross, spatial, mlp }
+        } else {
+            bail!("bf16 products are for fixed weights on the processor")
+        };
+        Ok(Block { layers, modulation })
     }
 
-    /// h (B, T P, W), condition after SiLU (B, W), ecg (B, T, W) -> (B, T P, W).
-    fn forward(&self, h: &Tensor, condition: &Tensor, ecg: &Tensor, frames: usize) -> Result<Tensor> {
+    /// h (B, T P, W), condition after SiLU (B, W) -> (B, T P, W).
+    fn forward(&self, h: Tensor, condition: &Tensor, ecg: &Ecg, block: usize, frames: usize) -> Result<Tensor> {
         let (b, n, width) = h.dims3()?;
         let places = n / frames.max(1);
-        let all = self.modulation.forward(condition)?.unsqueeze(1)?; // (B, 1, 12 W)
+        let all = self.modulation.forward(condition)?; // (B, 12 W)
+        let (temporal, cross, spatial, mlp) = match &self.layers {
+            Layers::Tensors { temporal, cross, spatial, mlp } => (temporal, cross, spatial, mlp),
+            Layers::Packed(packed) => return op::block(packed, h, &all, frames, |record| ecg.seen(record, block)),
+        };
+        let all = all.unsqueeze(1)?;
         let part = |i: usize| all.narrow(2, i * width, width)?.contiguous();
         let modulation = |i: usize| {
             Ok::<_, candle_core::Error>(Modulation { shift: part(i)?, scale: part(i + 1)?, gate: part(i + 2)? })
         };
-        let (spatial, temporal, cross, mlp) = (modulation(0)?, modulation(3)?, modulation(6)?, modulation(9)?);
+        let (m_spatial, m_temporal, m_cross, m_mlp) = (modulation(0)?, modulation(3)?, modulation(6)?, modulation(9)?);
 
-        let y = temporal.enter(h)?.reshape((b, frames, places, width))?.transpose(1, 2)?;
+        let y = m_temporal.enter(&h)?.reshape((b, frames, places, width))?.transpose(1, 2)?;
         let y = y.contiguous()?.reshape((b * places, frames, width))?; // (B P, T, W)
-        let y = self.temporal.forward(&y, &y)?.reshape((b, places, frames, width))?;
-        let h = temporal.leave(h, &y.transpose(1, 2)?.contiguous()?.reshape((b, n, width))?)?;
+        let y = temporal.forward(&y, &y)?.reshape((b, places, frames, width))?;
+        let h = m_temporal.leave(&h, &y.transpose(1, 2)?.contiguous()?.reshape((b, n, width))?)?;
 
-        let y = self.cross.forward(&cross.enter(&h)?, ecg)?; // every token to the T tokens of the ECG
-        let h = cross.leave(&h, &y)?;
+        let y = cross.forward(&m_cross.enter(&h)?, &ecg.tokens)?; // every token to the T tokens of the ECG
+        let h = m_cross.leave(&h, &y)?;
 
-        let y = spatial.enter(&h)?.reshape((b * frames, places, width))?; // (B T, P, W)
-        let h = spatial.leave(&h, &self.spatial.forward(&y, &y)?.reshape((b, n, width))?)?;
+        let y = m_spatial.enter(&h)?.reshape((b * frames, places, width))?; // (B T, P, W)
+        let h = m_spatial.leave(&h, &spatial.forward(&y, &y)?.reshape((b, n, width))?)?;
 
-        let y = each_token(&mlp.enter(&h)?, |y| self.mlp.1.forward(&self.mlp.0.forward(y)?.gelu_erf()?))?;
-        mlp.leave(&h, &y)
+        let y = each_token(&m_mlp.enter(&h)?, |y| mlp.1.forward(&gelu(&mlp.0.forward(y)?)?))?;
+        m_mlp.leave(&h, &y)
+    }
+}
+
+/// What the flow sees of the ECG: the same at every step, so it is computed once.
+#[derive(Debug, Clone)]
+pub struct Ecg {
+    /// Tokens (B, T', W).
+    tokens: Tensor,
+    /// g (B, W).
+    global: Tensor,
+    /// For each record, what each block sees; nothing where the blocks are not packed.
+    seen: Vec<Vec<Seen>>,
+}
+
+impl Ecg {
+    fn seen(&self, record: usize, block: usize) -> Result<&Seen> {
+        let seen = self.seen.get(record).and_then(|blocks| blocks.get(block));
+        seen.ok_or_else(|| candle_core::Error::Msg(format!("no ECG of record {record} for block {block}")))
     }
 }
 
@@ -230,6 +283,11 @@ pub struct Velocity {
 impl Velocity {
     /// Reads `x_embedder`, `pos_embed`, `t_embedder`, `ecg_proj`, `ecg_global_proj`, `blocks`, `final_*`.
     pub fn new(config: &Config, vb: VarBuilder) -> Result<Self> {
+        Velocity::with_precision(config, Precision::F32, vb)
+    }
+
+    /// The same with the products of the blocks in `precision`; bf16 is for fixed weights on the processor.
+    pub fn with_precision(config: &Config, precision: Precision, vb: VarBuilder) -> Result<Self> {
         let (width, patch) = (config.width, config.patch);
         if patch == 0 || !config.latent_side.is_multiple_of(patch) {
             bail!("a latent of {0} x {0} cannot be cut into patches of {patch} x {patch}", config.latent_side)
@@ -237,7 +295,7 @@ impl Velocity {
         let places = (config.latent_side / patch).pow(2);
         let pixels = config.latent_channels * patch * patch;
         let position = Init::Randn { mean: 0.0, stdev: POSITION_SD };
-        let block = |i: usize| Block::new(width, config.heads, vb.pp(format!("blocks.{i}")));
+        let block = |i: usize| Block::new(width, config.heads, precision, vb.pp(format!("blocks.{i}")));
         let (time, global) = (vb.pp("t_embedder.mlp"), vb.pp("ecg_global_proj"));
         Ok(Velocity {
             token: linear(pixels, width, xavier(pixels, width), vb.pp("x_embedder"))?,
@@ -252,8 +310,29 @@ impl Velocity {
         })
     }
 
+    /// What every step needs of the features (B, T', D).
+    pub fn see(&self, feature: &Tensor) -> Result<Ecg> {
+        let tokens = self.ecg.forward(&feature.contiguous()?)?; // (B, T', W)
+        let global = self.ecg_global.forward(&tokens.mean(1)?)?; // (B, W)
+        let packed = |block: &Block, record: &Tensor| match &block.layers {
+            Layers::Packed(packed) => Ok(Some(packed.cross.see(&op::values(record)?, packed.heads))),
+            Layers::Tensors { .. } => Ok(None),
+        };
+        let record = |b: usize| {
+            let tokens = tokens.get(b)?;
+            self.blocks.iter().filter_map(|block| packed(block, &tokens).transpose()).collect()
+        };
+        let seen = (0..tokens.dim(0)?).map(record).collect::<Result<_>>()?;
+        Ok(Ecg { tokens, global, seen })
+    }
+
     /// x (B, z, T, L, L) at times t (B) with features (B, T', D) -> velocity (B, z, T, L, L).
     pub fn forward(&self, x: &Tensor, t: &Tensor, feature: &Tensor) -> Result<Tensor> {
+        self.at(x, t, &self.see(feature)?)
+    }
+
+    /// The same for an ECG that was seen before.
+    pub fn at(&self, x: &Tensor, t: &Tensor, ecg: &Ecg) -> Result<Tensor> {
         let (_, channels, frames, side, _) = x.dims5()?;
         let h = self.token.forward(&to_tokens(x, self.patch)?)?; // (B, T P, W)
         let (_, n, width) = h.dims3()?;
@@ -261,15 +340,14 @@ impl Velocity {
             bail!("the flow was made for positions {:?}, the latent is {:?}", self.position.dims(), x.dims())
         }
         let mut h = h.broadcast_add(&self.position.reshape((1, n, width))?)?;
-        let ecg = self.ecg.forward(&feature.contiguous()?)?; // (B, T', W)
         let time = self.time.forward(&time_embedding(t)?)?; // (B, W)
-        let condition = (time + self.ecg_global.forward(&ecg.mean(1)?)?)?.silu()?;
-        for block in &self.blocks {
-            h = block.forward(&h, &condition, &ecg, frames)?;
+        let condition = (time + &ecg.global)?.silu()?;
+        for (i, block) in self.blocks.iter().enumerate() {
+            h = block.forward(h, &condition, ecg, i, frames)?;
         }
         let last = self.last_modulation.forward(&condition)?.unsqueeze(1)?.chunk(2, 2)?;
         let [shift, scale] = last.as_slice() else { bail!("expected shift and scale") };
-        let h = layer_norm(&h, EPS)?.broadcast_mul(&(scale + 1.0)?)?.broadcast_add(shift)?;
+        let h = modulated_norm(&h, scale, shift, EPS)?;
         from_tokens(&self.last.forward(&h)?, channels, frames, side, self.patch)
         // (B, z, T, L, L)
     }
@@ -313,14 +391,14 @@ pub fn sample<F: FnMut(usize)>(
         TimeGrid::Middle => 0.5,
         TimeGrid::Start => 0.0,
     };
-    let none = feature.zeros_like()?;
+    let (ecg, none) = (velocity.see(feature)?, velocity.see(&feature.zeros_like()?)?);
     let mut x = start.clone();
     for i in 0..steps {
         let t = (i as f64 + offset) / steps as f64;
         let t = (Tensor::ones(x.dim(0)?, x.dtype(), x.device())? * t)?; // (B)
-        let mut v = velocity.forward(&x, &t, feature)?;
+        let mut v = velocity.at(&x, &t, &ecg)?;
         if guidance != 1.0 {
-            let u = velocity.forward(&x, &t, &none)?;
+            let u = velocity.at(&x, &t, &none)?;
             v = (&u + ((v - &u)? * guidance)?)?;
         }
         x = (x + (v / steps as f64)?)?;

@@ -1,13 +1,16 @@
-//! Scaled dot-product attention that never holds the full matrix of scores, and PyTorch's multi-head layer on top.
+//! Scaled dot-product attention that never holds the full matrix of scores, and PyTorch's multi-head layer on top. The
+//! processor has a kernel for it; what stands here serves other devices and double precision.
 //!
 //! attention(Q, K, V) = softmax(Q K^T / sqrt(d)) V, computed for a block of queries at a time. A clip of 50 x 24 x 24
 //! tokens would need 3 GB of scores a head; a block needs a few MB.
 
 use candle_core::{Result, Tensor, D};
-use candle_nn::{Linear, Module, VarBuilder};
+use candle_nn::VarBuilder;
 use rayon::prelude::*;
 
-use super::layers;
+use super::{layers, op};
+use crate::kernel::gemm::Precision;
+use crate::kernel::transformer::{CrossAttention, SelfAttention};
 
 /// Bytes of scores in a block on the CPU, for each thread at work; small enough to stay near the processor.
 const BLOCK_BYTES_CPU: usize = 4 << 20;
@@ -15,7 +18,7 @@ const BLOCK_BYTES_CPU: usize = 4 << 20;
 const BLOCK_BYTES_GPU: usize = 256 << 20;
 
 /// Queries (.., N, d) attend to keys (.., M, d) with values (.., M, e) -> (.., N, e); the leading sizes are equal.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
     let (&[.., n, d], &[.., m, e]) = (q.dims(), v.dims()) else {
         candle_core::bail!("attention: expected at least two dimensions, found {:?} and {:?}", q.dims(), v.dims())
     };
@@ -63,14 +66,22 @@ where
     Tensor::cat(&heads, 0)
 }
 
+/// Attention of all heads side by side: q (G, N, heads d), k (G, M, heads d), v (G, M, heads e) -> (G, N, heads e).
+pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
+    if op::has_kernels(q) {
+        return op::attention(q, k, v, heads, Precision::F32);
+    }
+    merge_heads(&attention(&split_heads(q, heads)?, &split_heads(k, heads)?, &split_heads(v, heads)?)?)
+}
+
 /// (G, N, heads d) -> (G, heads, N, d).
-pub fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
+fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
     let (g, n, width) = x.dims3()?;
     x.reshape((g, n, heads, width / heads.max(1)))?.transpose(1, 2)
 }
 
 /// (G, heads, N, d) -> (G, N, heads d).
-pub fn merge_heads(x: &Tensor) -> Result<Tensor> {
+fn merge_heads(x: &Tensor) -> Result<Tensor> {
     let (g, heads, n, d) = x.dims4()?;
     x.transpose(1, 2)?.reshape((g, n, heads * d))
 }
@@ -80,7 +91,7 @@ pub fn merge_heads(x: &Tensor) -> Result<Tensor> {
 pub struct MultiHead {
     weight: Tensor,
     bias: Tensor,
-    out: Linear,
+    out: layers::Linear,
     heads: usize,
 }
 
@@ -96,19 +107,34 @@ impl MultiHead {
         Ok(MultiHead { weight, bias, out, heads })
     }
 
-    /// Query (0), key (1) or value (2) of each head: x (G, N, width) -> (G, heads, N, d).
+    /// Query (0), key (1) or value (2): x (G, N, width) -> (G, N, width).
     fn project(&self, x: &Tensor, which: usize) -> Result<Tensor> {
-        let (g, n, width) = x.dims3()?;
-        let weight = self.weight.narrow(0, which * width, width)?;
-        let y = x.reshape((g * n, width))?.matmul(&weight.t()?)?;
-        let y = y.broadcast_add(&self.bias.narrow(0, which * width, width)?)?;
-        split_heads(&y.reshape((g, n, width))?, self.heads)
+        let width = x.dim(D::Minus1)?;
+        let part = |x: &Tensor| x.narrow(0, which * width, width);
+        layers::linear_forward(x, &part(&self.weight)?, &part(&self.bias)?)
+    }
+
+    /// Attention within groups, packed for the kernels of the processor.
+    pub fn packed(&self, precision: Precision) -> Result<SelfAttention> {
+        let qkv = op::dense(&self.weight, &self.bias, precision)?;
+        Ok(SelfAttention { qkv, out: op::dense(self.out.weight(), self.out.bias(), precision)? })
+    }
+
+    /// Attention to other tokens, packed for the kernels of the processor.
+    pub fn packed_cross(&self, precision: Precision) -> Result<CrossAttention> {
+        let width = self.weight.dim(1)?;
+        let part = |from: usize, n: usize| {
+            let (weight, bias) = (self.weight.narrow(0, from, n)?, self.bias.narrow(0, from, n)?);
+            op::dense(&weight, &bias, precision)
+        };
+        let out = op::dense(self.out.weight(), self.out.bias(), precision)?;
+        Ok(CrossAttention { q: part(0, width)?, kv: part(width, 2 * width)?, out })
     }
 
     /// Tokens x (G, N, width) attend to tokens y (G, M, width) -> (G, N, width).
     pub fn forward(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         let (q, k, v) = (self.project(x, 0)?, self.project(y, 1)?, self.project(y, 2)?);
-        self.out.forward(&merge_heads(&attention(&q, &k, &v)?)?)
+        self.out.forward(&attend(&q, &k, &v, self.heads)?)
     }
 }
 

@@ -1,16 +1,16 @@
 //! Layers that two or more of the models share, and the distributions fresh weights are drawn from.
 
+use super::{conv3d, op};
+use crate::kernel::gemm::Precision;
+use crate::kernel::norm::Groups;
 use candle_core::{bail, Result, Tensor, D};
 use candle_nn::init::{ONE, ZERO};
-use candle_nn::{BatchNorm, BatchNormConfig, Init, Linear, VarBuilder};
-use rayon::prelude::*;
+use candle_nn::{BatchNorm, BatchNormConfig, Init, Module, VarBuilder};
 
-use super::conv3d;
-
-/// Elements that group normalisation handles at a time where no gradient is wanted.
-const CHUNK: usize = 1 << 20;
 /// Tokens that a multilayer perceptron handles at a time where no gradient is wanted.
 const TOKENS: usize = 720;
+/// Rows from which packing the weight for the kernels of the processor pays.
+const PACKED_ROWS: usize = 16;
 
 /// True where candle would record the operation for a backward pass.
 pub fn is_tracked(tensors: &[&Tensor]) -> bool {
@@ -29,10 +29,52 @@ pub fn xavier(fan_in: usize, fan_out: usize) -> Init {
     Init::Uniform { lo: -bound, up: bound }
 }
 
+/// x W^T + b.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+}
+
 /// A linear layer whose weight is drawn from `init` and whose bias starts at 0.
 pub fn linear(fan_in: usize, fan_out: usize, init: Init, vb: VarBuilder) -> Result<Linear> {
     let weight = vb.get_with_hints((fan_out, fan_in), "weight", init)?;
-    Ok(Linear::new(weight, Some(vb.get_with_hints(fan_out, "bias", ZERO)?)))
+    Ok(Linear { weight, bias: vb.get_with_hints(fan_out, "bias", ZERO)? })
+}
+
+impl Linear {
+    /// (out, in).
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// (out).
+    pub fn bias(&self) -> &Tensor {
+        &self.bias
+    }
+
+    /// x (.., in) -> (.., out).
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        linear_forward(x, &self.weight, &self.bias)
+    }
+}
+
+/// x (.., in) W^T + b for weight (out, in) and bias (out).
+pub fn linear_forward(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let rows: usize = x.dims().iter().rev().skip(1).product();
+    if op::has_kernels(x) && rows >= PACKED_ROWS {
+        return op::linear(x, weight, bias, Precision::F32);
+    }
+    candle_nn::Linear::new(weight.clone(), Some(bias.clone())).forward(x)
+}
+
+/// The exact GELU.
+pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    if op::has_kernels(x) {
+        op::gelu(x)
+    } else {
+        x.gelu_erf()
+    }
 }
 
 /// Convolution over frames, rows and columns, with bias.
@@ -68,10 +110,40 @@ impl Conv3d {
         Conv3d::new(sizes, [1; 3], [1; 3], [0; 3], vb)
     }
 
-    /// x (B, in, T, H, W) -> (B, out, T', H', W').
+    /// x (B, in, T, H, W) -> (B, out, T', H', W'); channels last where the kernels of the processor compute.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if op::has_kernels(x) {
+            return op::conv3d(x, [&self.weight, &self.bias], self.stride, self.padding);
+        }
         conv3d::conv3d(x, &self.weight, Some(&self.bias), self.stride, self.padding)
     }
+
+    /// Kernel and bias.
+    pub fn affine(&self) -> [&Tensor; 2] {
+        [&self.weight, &self.bias]
+    }
+
+    /// Rows and columns doubled (nearest neighbour), then [`Conv3d::forward`], for a 3 x 3 x 3 kernel.
+    pub fn forward_doubled(&self, x: &Tensor) -> Result<Tensor> {
+        if op::has_kernels(x) {
+            return op::double_conv3d(x, [&self.weight, &self.bias]);
+        }
+        self.forward(&double_space(x)?)
+    }
+
+    /// Tokens (B, N, in) -> (B, N, out), for a 1 x 1 x 1 kernel, by the kernels of the processor.
+    pub fn forward_tokens(&self, x: &Tensor, precision: Precision) -> Result<Tensor> {
+        let (out, channels, ..) = self.weight.dims5()?;
+        op::linear(x, &self.weight.reshape((out, channels))?, &self.bias, precision)
+    }
+}
+
+/// Nearest-neighbour doubling of rows and columns: (B, C, T, H, W) -> (B, C, T, 2H, 2W).
+fn double_space(x: &Tensor) -> Result<Tensor> {
+    let (b, c, t, h, w) = x.dims5()?;
+    let lines = b * c * t * h;
+    let x = x.reshape((lines, w, 1))?.broadcast_as((lines, w, 2))?.reshape((b * c * t, h, 1, 2 * w))?;
+    x.broadcast_as((b * c * t, h, 2, 2 * w))?.reshape((b, c, t, 2 * h, 2 * w))
 }
 
 /// Convolution over time of a signal.
@@ -137,38 +209,60 @@ impl GroupNorm {
         Ok(GroupNorm { weight, bias: vb.get_with_hints(channels, "bias", ZERO)?, groups, eps })
     }
 
-    /// (x - mean) / sqrt(var + eps) * weight + bias within each group of channels: x (B, C, ..) -> (B, C, ..).
+    /// (x - mean) / sqrt(var + eps) * weight + bias within each group of channels: x (B, C, ..) -> (B, C, ..); channels
+    /// last where the kernels of the processor compute.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if op::has_kernels(x) {
+            return self.by_kernel(x, false);
+        }
         self.each_group(x, Ok)
     }
 
     /// Normalised, then y sigmoid(y).
     pub fn forward_swish(&self, x: &Tensor) -> Result<Tensor> {
+        if op::has_kernels(x) {
+            return self.by_kernel(x, true);
+        }
         self.each_group(x, |y| y.silu())
     }
 
-    /// A few groups at a time where no gradient is wanted, which keeps the temporaries small.
-    fn each_group<F: Fn(Tensor) -> Result<Tensor> + Sync>(&self, x: &Tensor, then: F) -> Result<Tensor> {
+    /// Its parts as the kernels want them.
+    fn parts(&self, swish: bool) -> ([&Tensor; 2], Groups) {
+        let groups = Groups { channels: self.weight.elem_count(), groups: self.groups, eps: self.eps, swish };
+        ([&self.weight, &self.bias], groups)
+    }
+
+    fn by_kernel(&self, x: &Tensor, swish: bool) -> Result<Tensor> {
+        let (affine, groups) = self.parts(swish);
+        op::group_norm(x, affine, groups)
+    }
+
+    /// conv(swish(norm(x))) for a 3 x 3 x 3 kernel.
+    pub fn then(&self, conv: &Conv3d, x: &Tensor) -> Result<Tensor> {
+        if op::has_kernels(x) && !is_tracked(&[x, &self.weight, &conv.weight]) {
+            let (affine, groups) = self.parts(true);
+            return op::norm_conv3d(x, affine, groups, conv.affine());
+        }
+        conv.forward(&self.forward_swish(x)?)
+    }
+
+    /// A half of a residual block, as the kernels want it.
+    pub fn half<'a>(&'a self, conv: &'a Conv3d) -> ([&'a Tensor; 2], Groups, [&'a Tensor; 2]) {
+        let (affine, groups) = self.parts(true);
+        (affine, groups, conv.affine())
+    }
+
+    /// From candle's own operations, then `then`.
+    fn each_group<F: Fn(Tensor) -> Result<Tensor>>(&self, x: &Tensor, then: F) -> Result<Tensor> {
         let (shape, groups) = (x.dims(), self.groups);
         let &[b, c, ..] = shape else { bail!("group normalisation: expected (B, C, ..), found {shape:?}") };
         let each = c / groups;
         let x = x.reshape((b, groups, each, ()))?; // (B, G, C/G, T H W)
         let pieces = |t: &Tensor| t.reshape((1, groups, each, 1));
-        let (weight, bias) = (pieces(&self.weight)?, pieces(&self.bias)?);
-        let some = |(start, n): (usize, usize)| {
-            let x = x.narrow(1, start, n)?.contiguous()?;
-            let x = x.broadcast_sub(&group_mean(&x)?)?;
-            let deviation = (group_mean(&x.sqr()?)? + self.eps)?.sqrt()?; // (B, n, 1, 1)
-            let scale = weight.narrow(1, start, n)?.broadcast_div(&deviation)?; // (B, n, C/G, 1)
-            then(x.broadcast_mul(&scale)?.broadcast_add(&bias.narrow(1, start, n)?)?)
-        };
-        if is_tracked(&[&x, &weight, &bias]) || !x.device().is_cpu() {
-            return some((0, groups))?.reshape(shape);
-        }
-        let step = (CHUNK * groups / x.elem_count().max(1)).clamp(1, groups);
-        let starts: Vec<_> = (0..groups).step_by(step).map(|start| (start, step.min(groups - start))).collect();
-        let parts: Vec<Tensor> = starts.into_par_iter().map(some).collect::<Result<_>>()?;
-        Tensor::cat(&parts, 1)?.reshape(shape)
+        let x = x.broadcast_sub(&group_mean(&x)?)?;
+        let deviation = (group_mean(&x.sqr()?)? + self.eps)?.sqrt()?; // (B, G, 1, 1)
+        let scale = pieces(&self.weight)?.broadcast_div(&deviation)?; // (B, G, C/G, 1)
+        then(x.broadcast_mul(&scale)?.broadcast_add(&pieces(&self.bias)?)?)?.reshape(shape)
     }
 }
 
@@ -194,7 +288,9 @@ impl LayerNorm {
 
     /// x (.., width) -> (.., width).
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if is_tracked(&[x, &self.weight, &self.bias]) {
+        if op::has_kernels(x) {
+            op::layer_norm(x, &self.weight.unsqueeze(0)?, &self.bias.unsqueeze(0)?, self.eps)
+        } else if is_tracked(&[x, &self.weight, &self.bias]) {
             plain_norm(x, self.eps)?.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)
         } else {
             candle_nn::ops::layer_norm(&x.contiguous()?, &self.weight, &self.bias, self.eps)
@@ -202,13 +298,19 @@ impl LayerNorm {
     }
 }
 
-/// Layer normalisation without weight and bias.
-pub fn layer_norm(x: &Tensor, eps: f32) -> Result<Tensor> {
-    if is_tracked(&[x]) {
-        return plain_norm(x, eps);
+/// norm(x) (1 + scale) + shift: x (B, N, width), scale and shift (B, 1, width), no weights of its own.
+pub fn modulated_norm(x: &Tensor, scale: &Tensor, shift: &Tensor, eps: f32) -> Result<Tensor> {
+    let gain = (scale + 1.0)?;
+    if op::has_kernels(x) {
+        return op::layer_norm(x, &gain.squeeze(1)?, &shift.squeeze(1)?, eps);
     }
-    let one = Tensor::ones(x.dim(D::Minus1)?, x.dtype(), x.device())?;
-    candle_nn::ops::layer_norm(&x.contiguous()?, &one, &one.zeros_like()?, eps)
+    let x = if is_tracked(&[x]) {
+        plain_norm(x, eps)?
+    } else {
+        let one = Tensor::ones(x.dim(D::Minus1)?, x.dtype(), x.device())?;
+        candle_nn::ops::layer_norm(&x.contiguous()?, &one, &one.zeros_like()?, eps)?
+    };
+    x.broadcast_mul(&gain)?.broadcast_add(shift)
 }
 
 /// The same from operations that have a gradient.
@@ -217,16 +319,16 @@ fn plain_norm(x: &Tensor, eps: f32) -> Result<Tensor> {
     x.broadcast_div(&(x.sqr()?.mean_keepdim(D::Minus1)? + f64::from(eps))?.sqrt()?)
 }
 
-/// f of every token: x (B, N, width), a few rows at a time where no gradient is wanted, so that what f widens stays
-/// small and the parts run side by side.
-pub fn each_token<F: Fn(&Tensor) -> Result<Tensor> + Sync>(x: &Tensor, f: F) -> Result<Tensor> {
+/// f of every token: x (B, N, width), a few rows at a time where no gradient is wanted and the processor computes, so that
+/// what f widens stays small.
+pub fn each_token<F: Fn(&Tensor) -> Result<Tensor>>(x: &Tensor, f: F) -> Result<Tensor> {
     let (_, n, _) = x.dims3()?;
     if is_tracked(&[x]) || !x.device().is_cpu() || n <= TOKENS {
         return f(x);
     }
-    let starts: Vec<usize> = (0..n).step_by(TOKENS).collect();
+    let starts = (0..n).step_by(TOKENS);
     let part = |start: usize| f(&x.narrow(1, start, TOKENS.min(n - start))?.contiguous()?);
-    let parts: Vec<Tensor> = starts.into_par_iter().map(part).collect::<Result<_>>()?;
+    let parts: Vec<Tensor> = starts.map(part).collect::<Result<_>>()?;
     Tensor::cat(&parts, 1)
 }
 
@@ -238,7 +340,7 @@ pub fn mean_squared_error(x: &Tensor, target: &Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{DType, Device, Var};
+    use candle_core::{DType, Device};
     use candle_nn::{ModuleT, VarMap};
 
     fn random(shape: &[usize]) -> Tensor {
@@ -263,14 +365,14 @@ mod tests {
     }
 
     #[test]
-    fn group_norm_is_the_same_with_and_without_gradient() {
+    fn group_norm_is_the_same_by_kernel_and_by_candle() {
         let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
-        let x = random(&[2, 8, 3, 70, 70]);
+        let x = random(&[2, 8, 3, 7, 5]);
         let mut norm = GroupNorm::new(8, 4, 1e-6, vb).unwrap();
         norm.weight = random(&[8]);
-        let tracked = norm.forward_swish(Var::from_tensor(&x).unwrap().as_tensor()).unwrap();
-        let chunked = norm.forward_swish(&x).unwrap();
-        assert_eq!(worst(&tracked, &chunked), 0.0);
+        let by_candle = norm.each_group(&x, |y| y.silu()).unwrap();
+        let by_kernel = op::leave(&norm.forward_swish(&op::enter(&x).unwrap()).unwrap()).unwrap();
+        assert!(worst(&by_candle, &by_kernel) < 1e-5);
         assert!(GroupNorm::new(8, 3, 1e-6, VarBuilder::zeros(DType::F32, &Device::Cpu)).is_err());
     }
 
@@ -278,16 +380,25 @@ mod tests {
     fn group_norm_brings_each_group_to_mean_0_and_variance_1() {
         let map = VarMap::new();
         let norm = GroupNorm::new(4, 2, 1e-6, VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu)).unwrap();
-        let y = norm.forward(&random(&[3, 4, 2, 5, 6])).unwrap().reshape((6, 120)).unwrap();
+        let y = norm.forward(&op::enter(&random(&[3, 4, 2, 5, 6])).unwrap()).unwrap();
+        let y = op::leave(&y).unwrap().reshape((6, 120)).unwrap();
         assert!(y.mean(1).unwrap().abs().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap() < 1e-5);
         let power: Vec<f32> = y.sqr().unwrap().mean(1).unwrap().to_vec1().unwrap();
         assert!(power.iter().all(|p| (p - 1.0).abs() < 1e-4));
     }
 
     #[test]
-    fn layer_norm_is_the_same_with_and_without_gradient() {
-        let x = random(&[4, 3, 16]);
-        let tracked = layer_norm(Var::from_tensor(&x).unwrap().as_tensor(), 1e-6).unwrap();
-        assert!(worst(&tracked, &layer_norm(&x, 1e-6).unwrap()) < 1e-5);
+    fn layer_norm_is_the_same_by_kernel_and_by_candle() {
+        let (x, scale, shift) = (random(&[4, 3, 16]), random(&[4, 1, 16]), random(&[4, 1, 16]));
+        let gain = (&scale + 1.0).unwrap();
+        let want = plain_norm(&x, 1e-6).unwrap().broadcast_mul(&gain).unwrap().broadcast_add(&shift).unwrap();
+        assert!(worst(&want, &modulated_norm(&x, &scale, &shift, 1e-6).unwrap()) < 1e-5);
+    }
+
+    #[test]
+    fn doubles_rows_and_columns_only() {
+        let x = Tensor::arange(0f32, 4.0, &Device::Cpu).unwrap().reshape((1, 1, 1, 2, 2)).unwrap();
+        let y = double_space(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(y, [0., 0., 1., 1., 0., 0., 1., 1., 2., 2., 3., 3., 2., 2., 3., 3.]);
     }
 }

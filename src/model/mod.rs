@@ -9,6 +9,7 @@
 //! | `layers` | blocks that two or more of them share | |
 //! | `conv3d` | convolution over frames, rows and columns | |
 //! | `attention` | attention that never holds the full score matrix | |
+//! | `op` | the kernels of the processor as operations on tensors | |
 //!
 //! Each model asks for its tensors by name, shape and initial distribution through a `VarBuilder`, and for no others, so
 //! that any source of weights can serve it: a file, fresh numbers, or a list of what is needed. Errors are candle's; the
@@ -19,6 +20,7 @@ pub mod amdf;
 pub mod attention;
 pub mod conv3d;
 pub mod layers;
+pub mod op;
 pub mod pamae;
 pub mod vae;
 pub mod vit;

@@ -15,8 +15,10 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
-use super::attention::{attention, merge_heads, split_heads};
-use super::layers::{Conv3d, GroupNorm};
+use super::attention::attend;
+use super::layers::{is_tracked, Conv3d, GroupNorm};
+use super::op;
+use crate::kernel::gemm::Precision;
 
 /// Groups of the normalisation, where a layer has that many channels.
 const GROUPS: usize = 32;
@@ -93,14 +95,6 @@ fn norm(channels: usize, vb: VarBuilder) -> Result<GroupNorm> {
     GroupNorm::new(channels, GROUPS.min(channels), EPS, vb)
 }
 
-/// Nearest-neighbour doubling of rows and columns: (B, C, T, H, W) -> (B, C, T, 2H, 2W).
-fn double_space(x: &Tensor) -> Result<Tensor> {
-    let (b, c, t, h, w) = x.dims5()?;
-    let lines = b * c * t * h;
-    let x = x.reshape((lines, w, 1))?.broadcast_as((lines, w, 2))?.reshape((b * c * t, h, 1, 2 * w))?;
-    x.broadcast_as((b * c * t, h, 2, 2 * w))?.reshape((b, c, t, 2 * h, 2 * w))
-}
-
 /// Two convolutions and a way around them.
 #[derive(Debug, Clone)]
 struct Residual {
@@ -124,8 +118,13 @@ impl Residual {
 
     /// x (B, from, T, H, W) -> (B, to, T, H, W).
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = self.conv1.forward(&self.norm1.forward_swish(x)?)?;
-        let y = self.conv2.forward(&self.norm2.forward_swish(&y)?)?;
+        if op::has_kernels(x) && !is_tracked(&[x, self.conv1.affine()[0]]) {
+            let (first, second) = (self.norm1.half(&self.conv1), self.norm2.half(&self.conv2));
+            let around = self.around.as_ref().map(Conv3d::affine);
+            return op::residual(x, op::Residual { first, second, around });
+        }
+        let y = self.norm1.then(&self.conv1, x)?;
+        let y = self.norm2.then(&self.conv2, &y)?;
         match &self.around {
             Some(around) => around.forward(x)? + y,
             None => x + y,
@@ -140,27 +139,33 @@ struct Attention {
     qkv: [Conv3d; 3],
     out: Conv3d,
     heads: usize,
+    precision: Precision,
 }
 
 impl Attention {
-    fn new(channels: usize, heads: usize, vb: VarBuilder) -> Result<Self> {
+    fn new(channels: usize, heads: usize, precision: Precision, vb: VarBuilder) -> Result<Self> {
         if heads == 0 || !channels.is_multiple_of(heads) {
             candle_core::bail!("{channels} channels cannot be split among {heads} heads")
         }
         let point = |name: &str| Conv3d::point((channels, channels), vb.pp(name));
         let qkv = [point("q")?, point("k")?, point("v")?];
-        Ok(Attention { norm: norm(channels, vb.pp("norm"))?, qkv, out: point("proj_out")?, heads })
+        Ok(Attention { norm: norm(channels, vb.pp("norm"))?, qkv, out: point("proj_out")?, heads, precision })
     }
 
+    /// x + proj(attention(q, k, v)) over all tokens T H W.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (b, c, t, h, w) = x.dims5()?;
         let y = self.norm.forward(x)?;
-        let tokens = |conv: &Conv3d| {
-            let y = conv.forward(&y)?.reshape((b, c, t * h * w))?;
-            split_heads(&y.transpose(1, 2)?.contiguous()?, self.heads) // (B, heads, T H W, C/heads)
-        };
         let [q, k, v] = &self.qkv;
-        let y = merge_heads(&attention(&tokens(q)?, &tokens(k)?, &tokens(v)?)?)?; // (B, T H W, C)
+        if op::has_kernels(x) {
+            let (b, t, h, w, c) = x.dims5()?; // channels last: tokens are rows
+            let y = y.reshape((b, t * h * w, c))?;
+            let tokens = |conv: &Conv3d| conv.forward_tokens(&y, self.precision);
+            let y = op::attention(&tokens(q)?, &tokens(k)?, &tokens(v)?, self.heads, self.precision)?;
+            return x + self.out.forward_tokens(&y, self.precision)?.reshape(x.shape())?;
+        }
+        let (b, c, t, h, w) = x.dims5()?;
+        let tokens = |conv: &Conv3d| conv.forward(&y)?.reshape((b, c, t * h * w))?.transpose(1, 2)?.contiguous();
+        let y = attend(&tokens(q)?, &tokens(k)?, &tokens(v)?, self.heads)?; // (B, T H W, C)
         let y = y.transpose(1, 2)?.contiguous()?.reshape((b, c, t, h, w))?;
         x + self.out.forward(&y)?
     }
@@ -175,10 +180,10 @@ struct Middle {
 }
 
 impl Middle {
-    fn new(channels: usize, heads: usize, vb: VarBuilder) -> Result<Self> {
+    fn new(channels: usize, heads: usize, precision: Precision, vb: VarBuilder) -> Result<Self> {
         Ok(Middle {
             first: Residual::new(channels, channels, vb.pp("block_1"))?,
-            attention: Attention::new(channels, heads, vb.pp("attn_1"))?,
+            attention: Attention::new(channels, heads, precision, vb.pp("attn_1"))?,
             second: Residual::new(channels, channels, vb.pp("block_2"))?,
         })
     }
@@ -197,11 +202,18 @@ struct Level {
 
 impl Level {
     /// Level `i` with `blocks` residual blocks, the first of which changes the width.
-    fn new(config: &Config, i: usize, (from, to): (usize, usize), blocks: usize, vb: &VarBuilder) -> Result<Self> {
+    fn new(
+        config: &Config,
+        i: usize,
+        (from, to): (usize, usize),
+        blocks: usize,
+        precision: Precision,
+        vb: &VarBuilder,
+    ) -> Result<Self> {
         let attends = config.attention_levels.contains(&i);
         let block = |j: usize| {
             let residual = Residual::new(if j == 0 { from } else { to }, to, vb.pp(format!("block.{j}")))?;
-            let attention = || Attention::new(to, config.attention_heads, vb.pp(format!("attn.{j}")));
+            let attention = || Attention::new(to, config.attention_heads, precision, vb.pp(format!("attn.{j}")));
             Ok((residual, attends.then(attention).transpose()?))
         };
         Ok(Level { blocks: (0..blocks).map(block).collect::<Result<_>>()?, resample: None })
@@ -231,7 +243,7 @@ impl Out {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.conv.forward(&self.norm.forward_swish(x)?)
+        self.norm.then(&self.conv, x)
     }
 }
 
@@ -253,7 +265,7 @@ impl Encoder {
         let mut levels = Vec::new();
         for (i, multiplier) in config.multipliers.iter().enumerate() {
             let (to, vb) = (config.base_width * multiplier, net.pp(format!("down.{i}")));
-            let mut level = Level::new(config, i, (width, to), config.blocks, &vb)?;
+            let mut level = Level::new(config, i, (width, to), config.blocks, Precision::F32, &vb)?;
             if i + 1 < config.multipliers.len() {
                 let vb = vb.pp("downsample.conv");
                 level.resample = Some(Conv3d::new((to, to), [1, 3, 3], [1, 2, 2], [0, 1, 1], vb)?);
@@ -261,14 +273,14 @@ impl Encoder {
             levels.push(level);
             width = to;
         }
-        let middle = Middle::new(width, config.attention_heads, net.pp("mid"))?;
+        let middle = Middle::new(width, config.attention_heads, Precision::F32, net.pp("mid"))?;
         let quantise = Conv3d::point((2 * z, 2 * z), vb.pp("quant_conv"))?;
         Ok(Encoder { start, levels, middle, out: Out::new(width, 2 * z, &net)?, quantise })
     }
 
     /// clip (B, 1, T, S, S) in \[-1, 1\] -> the distribution of its latent.
     pub fn forward(&self, clip: &Tensor) -> Result<Posterior> {
-        let mut x = self.start.forward(clip)?; // (B, W, T, S, S)
+        let mut x = self.start.forward(&op::enter(clip)?)?; // (B, W, T, S, S)
         for level in &self.levels {
             x = level.forward(x)?;
             if let Some(halve) = &level.resample {
@@ -276,7 +288,7 @@ impl Encoder {
             }
         }
         let x = self.out.forward(&self.middle.forward(&x)?)?; // (B, 2 z, T, S/8, S/8)
-        let x = self.quantise.forward(&x)?;
+        let x = op::leave(&self.quantise.forward(&x)?)?;
         let z = x.dim(1)? / 2;
         let (low, high) = LOG_VARIANCE;
         Ok(Posterior { mean: x.narrow(1, 0, z)?.contiguous()?, logvar: x.narrow(1, z, z)?.clamp(low, high)? })
@@ -319,15 +331,20 @@ pub struct Decoder {
 impl Decoder {
     /// Reads `post_quant_conv` and `decoder.*`.
     pub fn new(config: &Config, vb: VarBuilder) -> Result<Self> {
+        Decoder::with_precision(config, Precision::F32, vb)
+    }
+
+    /// The same with the products of the attention in `precision`; bf16 is for fixed weights on the processor.
+    pub fn with_precision(config: &Config, precision: Precision, vb: VarBuilder) -> Result<Self> {
         let (net, z) = (vb.pp("decoder"), config.latent_channels);
         let dequantise = Conv3d::point((z, z), vb.pp("post_quant_conv"))?;
         let mut width = config.base_width * config.multipliers.last().copied().unwrap_or(1);
         let start = Conv3d::cube((z, width), net.pp("conv_in"))?;
-        let middle = Middle::new(width, config.attention_heads, net.pp("mid"))?;
+        let middle = Middle::new(width, config.attention_heads, precision, net.pp("mid"))?;
         let mut levels = Vec::new();
         for (i, multiplier) in config.multipliers.iter().enumerate().rev() {
             let (to, vb) = (config.base_width * multiplier, net.pp(format!("up.{i}")));
-            let mut level = Level::new(config, i, (width, to), config.blocks + 1, &vb)?;
+            let mut level = Level::new(config, i, (width, to), config.blocks + 1, precision, &vb)?;
             if i > 0 {
                 level.resample = Some(Conv3d::cube((to, to), vb.pp("upsample.conv"))?);
             }
@@ -339,16 +356,15 @@ impl Decoder {
 
     /// latent (B, z, T, S/8, S/8) -> clip (B, 1, T, S, S), not clamped.
     pub fn forward(&self, latent: &Tensor) -> Result<Tensor> {
-        let x = self.start.forward(&self.dequantise.forward(latent)?)?;
+        let x = self.start.forward(&self.dequantise.forward(&op::enter(latent)?)?)?;
         let mut x = self.middle.forward(&x)?;
         for level in &self.levels {
             x = level.forward(x)?;
             if let Some(conv) = &level.resample {
-                x = double_space(&x)?; // rows and columns doubled
-                x = conv.forward(&x)?;
+                x = conv.forward_doubled(&x)?; // rows and columns doubled
             }
         }
-        self.out.forward(&x) // (B, 1, T, S, S)
+        op::leave(&self.out.forward(&x)?) // (B, 1, T, S, S)
     }
 }
 
@@ -416,12 +432,5 @@ mod tests {
         let mean = Tensor::new(&[[1f32, 0.], [2., 0.]], &Device::Cpu).unwrap();
         let posterior = Posterior { logvar: mean.zeros_like().unwrap(), mean };
         assert_eq!(posterior.kl().unwrap().to_vec1::<f32>().unwrap(), [0.5, 2.0]);
-    }
-
-    #[test]
-    fn doubles_rows_and_columns_only() {
-        let x = Tensor::arange(0f32, 4.0, &Device::Cpu).unwrap().reshape((1, 1, 1, 2, 2)).unwrap();
-        let y = double_space(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        assert_eq!(y, [0., 0., 1., 1., 0., 0., 1., 1., 2., 2., 3., 3., 2., 2., 3., 3.]);
     }
 }

@@ -15,11 +15,11 @@
 
 use candle_core::{bail, Result, Tensor};
 use candle_nn::init::{ONE, ZERO};
-use candle_nn::{Init, Linear, Module, VarBuilder};
+use candle_nn::{Init, VarBuilder};
 use serde::{Deserialize, Serialize};
 
-use super::attention::{attention, merge_heads};
-use super::layers::{each_token, linear, xavier, LayerNorm};
+use super::attention::attend;
+use super::layers::{each_token, gelu, linear, xavier, LayerNorm, Linear};
 
 /// Added to the variance in layer normalisation.
 const EPS: f32 = 1e-6;
@@ -112,10 +112,10 @@ impl Attention {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (b, n, width) = x.dims3()?;
-        let qkv = self.qkv.forward(x)?.reshape((b, n, 3, self.heads, width / self.heads))?;
-        let part = |i: usize| qkv.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2); // (B, heads, N, d)
-        self.out.forward(&merge_heads(&attention(&part(0)?, &part(1)?, &part(2)?)?)?)
+        let (_, _, width) = x.dims3()?;
+        let qkv = self.qkv.forward(x)?; // (B, N, 3 width)
+        let part = |i: usize| qkv.narrow(2, i * width, width);
+        self.out.forward(&attend(&part(0)?, &part(1)?, &part(2)?, self.heads)?)
     }
 }
 
@@ -146,7 +146,7 @@ impl Block {
     /// Tokens (B, N, width) -> (B, N, width).
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let x = (x + self.attention.forward(&self.norm1.forward(x)?)?)?;
-        let mlp = |y: &Tensor| self.mlp.1.forward(&self.mlp.0.forward(y)?.gelu_erf()?);
+        let mlp = |y: &Tensor| self.mlp.1.forward(&gelu(&self.mlp.0.forward(y)?)?);
         &x + each_token(&self.norm2.forward(&x)?, mlp)?
     }
 }
@@ -188,7 +188,7 @@ impl Head {
         };
         let mut x = x.clone();
         for (i, layer) in layers.iter().enumerate() {
-            let input = if i == 0 { x } else { x.gelu_erf()? };
+            let input = if i == 0 { x } else { gelu(&x)? };
             x = layer.forward(&input)?;
         }
         Ok(x)

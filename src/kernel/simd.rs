@@ -1,0 +1,276 @@
+//! Vectors of f32, one implementation per instruction set, and the choice among them at run time.
+//!
+//! A kernel is a [`Job`]: generic code over [`Simd`], inlined whole into one function per instruction set that has the
+//! features switched on. One binary so serves every machine of a mixed cluster. [`Isa::Portable`] is plain Rust, which
+//! compilers vectorise for whatever the target guarantees (NEON on 64-bit ARM); the tests hold the others against it.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use std::sync::OnceLock;
+
+/// An instruction set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isa {
+    /// Whatever the target guarantees.
+    Portable,
+    /// AVX2 with fused multiply-add.
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL.
+    Avx512,
+    /// The same with products of bf16 pairs.
+    Avx512Bf16,
+}
+
+impl Isa {
+    /// Every instruction set that this processor has.
+    pub fn all() -> Vec<Isa> {
+        [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16].into_iter().filter(|isa| isa.is_here()).collect()
+    }
+
+    /// The best for products of f32.
+    pub fn best() -> Isa {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| Isa::all().last().copied().unwrap_or(Isa::Portable))
+    }
+
+    /// Whether products of bf16 pairs are instructions of their own.
+    pub fn has_bf16(self) -> bool {
+        self == Isa::Avx512Bf16
+    }
+
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    fn is_here(self) -> bool {
+        let avx512 = || {
+            is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+        };
+        match self {
+            Isa::Portable => true,
+            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Isa::Avx512 => avx512(),
+            Isa::Avx512Bf16 => avx512() && is_x86_feature_detected!("avx512bf16"),
+        }
+    }
+
+    #[cfg(any(not(target_arch = "x86_64"), miri))]
+    fn is_here(self) -> bool {
+        self == Isa::Portable
+    }
+
+    /// f32 in a vector.
+    pub fn lanes(self) -> usize {
+        match self {
+            Isa::Portable | Isa::Avx2 => 8,
+            Isa::Avx512 | Isa::Avx512Bf16 => 16,
+        }
+    }
+
+    /// Rows of the largest tile of a product; see [`Simd::ROWS`].
+    pub fn rows(self) -> usize {
+        match self {
+            Isa::Portable => 4,
+            Isa::Avx2 => 6,
+            Isa::Avx512 | Isa::Avx512Bf16 => 12,
+        }
+    }
+}
+
+/// Work that is compiled once for every instruction set. `run` and all it calls must be `#[inline(always)]`: what is
+/// not inlined is compiled without the features and slow.
+pub trait Job {
+    /// What it gives.
+    type Output;
+
+    /// The work.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `S`; and what the job itself asks for.
+    unsafe fn run<S: Simd>(self) -> Self::Output;
+}
+
+/// Runs a job with the instructions of `isa`.
+///
+/// # Safety
+/// `isa` is one of [`Isa::all`]; and what the job itself asks for.
+#[inline]
+pub unsafe fn dispatch<J: Job>(isa: Isa, job: J) -> J::Output {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => on_avx2(job),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => on_avx512(job),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Bf16 => on_avx512_bf16(job),
+        _ => job.run::<portable::Portable>(),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn on_avx2<J: Job>(job: J) -> J::Output {
+    job.run::<avx2::Avx2>()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn on_avx512<J: Job>(job: J) -> J::Output {
+    job.run::<avx512::Avx512>()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+unsafe fn on_avx512_bf16<J: Job>(job: J) -> J::Output {
+    job.run::<avx512::Avx512>()
+}
+
+/// Operations on vectors of f32. Every method is unsafe for one reason: the processor must have the instructions. Those
+/// that take a pointer also read or write [`LANES`](Simd::LANES) values there, or the first `n` where `n` is given.
+#[allow(clippy::missing_safety_doc)] // said once, above
+pub trait Simd: Copy + Send + Sync + 'static {
+    /// A vector.
+    type V: Copy;
+    /// f32 in a vector.
+    const LANES: usize;
+    /// Rows of the largest tile of a product: ROWS x 2 accumulators, two vectors and a broadcast stay in registers.
+    const ROWS: usize;
+
+    /// x in every lane.
+    unsafe fn splat(x: f32) -> Self::V;
+    /// Reads a vector.
+    unsafe fn load(p: *const f32) -> Self::V;
+    /// Writes a vector.
+    unsafe fn store(p: *mut f32, v: Self::V);
+    /// Reads the first `n` lanes; the rest are 0.
+    unsafe fn load_n(p: *const f32, n: usize) -> Self::V;
+    /// Writes the first `n` lanes.
+    unsafe fn store_n(p: *mut f32, v: Self::V, n: usize);
+    /// a + b.
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    /// a - b.
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    /// a b.
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// a / b.
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    /// a b + c, rounded once where the processor can.
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The larger.
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller.
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
+    /// a less the largest whole number that is not above it.
+    unsafe fn fraction(a: Self::V) -> Self::V;
+    /// a 2^n for n rounded down to a whole number; may be 0 where that is below the normal numbers.
+    unsafe fn scale(a: Self::V, n: Self::V) -> Self::V;
+    /// a where `sign` >= 0, else b.
+    unsafe fn select(sign: Self::V, a: Self::V, b: Self::V) -> Self::V;
+    /// Whether any lane of a is above that of b.
+    unsafe fn any_above(a: Self::V, b: Self::V) -> bool;
+    /// Sum of the lanes.
+    unsafe fn sum(a: Self::V) -> f32;
+    /// acc + sum of the products of the two bf16 that each 32-bit word of a and b holds.
+    unsafe fn dot2(a: Self::V, b: Self::V, acc: Self::V) -> Self::V;
+    /// Words of two bf16: `low` in the low half.
+    unsafe fn pair(low: Self::V, high: Self::V) -> Self::V;
+    /// Writes LANES bf16.
+    unsafe fn store_bf16(p: *mut u16, v: Self::V);
+}
+
+/// Rounds to bf16, halves away from zero.
+pub fn to_bf16(x: f32) -> u16 {
+    (x.to_bits().wrapping_add(0x8000) >> 16) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Every<'a>(&'a [f32], &'a [f32], &'a mut Vec<f32>);
+
+    impl Job for Every<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) {
+            let Every(a, b, out) = self;
+            let mut keep = |v: S::V| {
+                let mut lanes = vec![0f32; S::LANES];
+                S::store(lanes.as_mut_ptr(), v);
+                out.extend(&lanes[..8]);
+            };
+            let (x, y) = (S::load(a.as_ptr()), S::load(b.as_ptr()));
+            for v in [S::add(x, y), S::sub(x, y), S::mul(x, y), S::div(x, y), S::max(x, y), S::min(x, y)] {
+                keep(v);
+            }
+            keep(S::fraction(x));
+            keep(S::scale(y, x));
+            keep(S::select(x, y, S::splat(7.0)));
+            keep(S::load_n(a.as_ptr(), 3));
+            keep(S::pair(x, y));
+            let mut partial = [9f32; 16];
+            S::store_n(partial.as_mut_ptr(), x, 5);
+            keep(S::load(partial.as_ptr()));
+            let mut halves = [0u16; 16];
+            S::store_bf16(halves.as_mut_ptr(), x);
+            out.extend(halves[..8].iter().map(|h| f32::from(*h)));
+            out.push(f32::from(u8::from(S::any_above(x, y))));
+            out.push(f32::from(u8::from(S::any_above(S::sub(x, y), S::splat(1e6)))));
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_computes_what_plain_rust_does() {
+        let a = [-200.5f32, -1.5, -0.4, 0.0, 0.49, 1.25, 90.0, 3.0e-3, 1., 2., 3., 4., 5., 6., 7., 8.];
+        let b = [1.5f32, -2.0, 0.3, 1.0, -0.7, 1.0, 1.1, 5.0, 1., 2., 3., 4., 5., 6., 7., 8.];
+        let mut want = Vec::new();
+        // SAFETY: Portable is always there; both arrays hold the 16 values that the widest vector reads.
+        unsafe { dispatch(Isa::Portable, Every(&a, &b, &mut want)) };
+        assert_eq!(want[0], -199.0);
+        assert_eq!(want[8 * 6..8 * 8][..4], [0.5, 0.5, 1.0 - 0.4, 0.0]);
+        assert_eq!(want[8 * 7..8 * 8], [0.0, -0.5, 0.15, 1.0, -0.7, 2.0, 1.1 * 2f32.powi(90), 5.0]);
+        for isa in Isa::all() {
+            let mut got = Vec::new();
+            // SAFETY: as above, and `isa` is here.
+            unsafe { dispatch(isa, Every(&a, &b, &mut got)) };
+            assert_eq!(got.len(), want.len());
+            for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+                // Fractions may be rounded once or twice.
+                assert!((got - want).abs() <= 1e-6 * want.abs(), "{isa:?}: value {i} is {got}, not {want}");
+            }
+        }
+    }
+
+    struct Products<'a>(&'a [f32], &'a mut Vec<f32>);
+
+    impl Job for Products<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) {
+            let x = S::load(self.0.as_ptr());
+            self.1.push(S::sum(S::load_n(self.0.as_ptr(), 8)));
+            let words = S::pair(x, S::splat(0.5));
+            let mut lanes = vec![0f32; S::LANES];
+            S::store(lanes.as_mut_ptr(), S::dot2(words, S::pair(S::splat(2.0), S::splat(4.0)), S::splat(1.0)));
+            self.1.extend(&lanes[..8]);
+        }
+    }
+
+    #[test]
+    fn sums_and_products_of_pairs_by_hand() {
+        let a = [1f32, 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15., 16.];
+        for isa in Isa::all().into_iter().filter(|isa| *isa != Isa::Avx512) {
+            let mut got = Vec::new();
+            // SAFETY: `isa` is here and reads at most the 16 values.
+            unsafe { dispatch(isa, Products(&a, &mut got)) };
+            assert_eq!(got, [36., 5., 7., 9., 11., 13., 15., 17., 19.], "{isa:?}");
+            // 1 + 2 x + 4 * 0.5
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! AVX-512: 16 lanes, 32 registers.
+
+use std::arch::x86_64::*;
+
+use super::Simd;
+
+/// AVX-512 F, BW, DQ and VL; [`dot2`](Simd::dot2) needs BF16 too.
+#[derive(Clone, Copy)]
+pub struct Avx512;
+
+#[inline(always)]
+fn mask(n: usize) -> __mmask16 {
+    ((1u32 << n.min(16)) - 1) as u16
+}
+
+/// The bits of a bf16 in the upper half of each word, rounded; the lower half is junk.
+#[inline(always)]
+unsafe fn rounded(v: __m512) -> __m512i {
+    _mm512_add_epi32(_mm512_castps_si512(v), _mm512_set1_epi32(0x8000))
+}
+
+impl Simd for Avx512 {
+    type V = __m512;
+    const LANES: usize = 16;
+    const ROWS: usize = 12;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> __m512 {
+        _mm512_set1_ps(x)
+    }
+
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> __m512 {
+        _mm512_loadu_ps(p)
+    }
+
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: __m512) {
+        _mm512_storeu_ps(p, v);
+    }
+
+    #[inline(always)]
+    unsafe fn load_n(p: *const f32, n: usize) -> __m512 {
+        _mm512_maskz_loadu_ps(mask(n), p)
+    }
+
+    #[inline(always)]
+    unsafe fn store_n(p: *mut f32, v: __m512, n: usize) {
+        _mm512_mask_storeu_ps(p, mask(n), v);
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: __m512, b: __m512) -> __m512 {
+        _mm512_add_ps(a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn sub(a: __m512, b: __m512) -> __m512 {
+        _mm512_sub_ps(a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+        _mm512_mul_ps(a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn div(a: __m512, b: __m512) -> __m512 {
+        _mm512_div_ps(a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+        _mm512_fmadd_ps(a, b, c)
+    }
+
+    #[inline(always)]
+    unsafe fn max(a: __m512, b: __m512) -> __m512 {
+        _mm512_max_ps(a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn min(a: __m512, b: __m512) -> __m512 {
+        _mm512_min_ps(a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn fraction(a: __m512) -> __m512 {
+        _mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(a)
+    }
+
+    #[inline(always)]
+    unsafe fn scale(a: __m512, n: __m512) -> __m512 {
+        _mm512_scalef_ps(a, n)
+    }
+
+    #[inline(always)]
+    unsafe fn select(sign: __m512, a: __m512, b: __m512) -> __m512 {
+        _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(sign, _mm512_setzero_ps()), b, a)
+    }
+
+    #[inline(always)]
+    unsafe fn any_above(a: __m512, b: __m512) -> bool {
+        _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) != 0
+    }
+
+    #[inline(always)]
+    unsafe fn sum(a: __m512) -> f32 {
+        _mm512_reduce_add_ps(a)
+    }
+
+    #[inline(always)]
+    unsafe fn dot2(a: __m512, b: __m512, acc: __m512) -> __m512 {
+        // Two views of the same 512 bits.
+        let (a, b) = (std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b));
+        _mm512_dpbf16_ps(acc, a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn pair(low: __m512, high: __m512) -> __m512 {
+        let low = _mm512_srli_epi32::<16>(rounded(low));
+        _mm512_castsi512_ps(_mm512_mask_blend_epi16(0xAAAA_AAAA, low, rounded(high)))
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut u16, v: __m512) {
+        let half = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded(v)));
+        _mm256_storeu_si256(p.cast(), half);
+    }
+}
