@@ -106,6 +106,7 @@ impl Program for EcgPrep {
             log.detail(&format!("{}: {format}", input.display()));
             before.iter().for_each(|before| writer.after(before));
             for record in records {
+                let record = record.inspect(|r| r.notes.iter().for_each(|note| log.info(&format!("{}: {note}", r.id))));
                 let ecg = record.and_then(|r| prepare(r, &options)).map_err(|e| e.in_file(input));
                 let Some(ecg) = rejects.check(ecg)? else { continue };
                 reasons(&ecg).iter().for_each(|reason| log.info(&format!("{}: {reason}", ecg.id)));
