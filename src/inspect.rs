@@ -22,7 +22,7 @@ pub fn inspect(source: &Source) -> Result<Value> {
     if hdf5::recognise(&head, "") {
         return hdf5::describe(source);
     }
-    if dicom::recognise(&head) {
+    if dicom::recognise(&head, "") {
         return dicom::describe(source.path()).map_err(|e| e.in_file(source.shown()));
     }
     if head.get(8) == Some(&b'{') {

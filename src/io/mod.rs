@@ -16,6 +16,7 @@ pub mod csv;
 pub mod dicom;
 pub mod gif;
 pub mod hdf5;
+pub mod lead_code;
 pub mod npy;
 pub mod output;
 pub mod table;
@@ -152,6 +153,7 @@ pub struct EcgFormat {
 pub const ECG_FORMATS: &[EcgFormat] = &[
     EcgFormat { name: "HDF5", recognise: hdf5::recognise, open: hdf5::open_ecg },
     EcgFormat { name: "NPY", recognise: npy::recognise, open: npy::open },
+    EcgFormat { name: "DICOM", recognise: dicom::recognise, open: dicom::open },
     EcgFormat { name: "WFDB", recognise: wfdb::recognise, open: wfdb::open },
     EcgFormat { name: "CSV", recognise: csv::recognise, open: csv::open },
 ];
