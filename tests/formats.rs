@@ -41,7 +41,7 @@ pub fn assert_close(found: f64, expected: &Value, tolerance: f64, what: &str) {
     }
 }
 
-fn assert_equals_golden(record: &Recording, golden: &Value, what: &str) {
+pub fn assert_equals_golden(record: &Recording, golden: &Value, what: &str) {
     let signals = golden["signals"].as_array().unwrap();
     let names: Vec<&str> = signals.iter().map(|s| s["name"].as_str().unwrap()).collect();
     assert_eq!(record.leads, names, "{what}");
@@ -107,7 +107,7 @@ fn one_ecg_reads_the_same_from_wfdb_csv_tsv_and_npy() {
     let tsv = folder.join("guangxi_long_uV_250Hz.tsv");
     let silent = read_all(&tsv, &ReadOptions { rate_hz: Some(250.0), ..ReadOptions::default() }).unwrap_err();
     assert_eq!(silent.hint(), Some("if these are microvolts, give --units uV"));
-    let told = ReadOptions { rate_hz: Some(250.0), unit: Some(Unit::Microvolt), leads: None };
+    let told = ReadOptions { rate_hz: Some(250.0), unit: Some(Unit::Microvolt), ..ReadOptions::default() };
     let tsv = read_all(&tsv, &told).unwrap().remove(0);
     assert!((tsv.samples_mv[[0, 0]] - csv.samples_mv[[0, 0]]).abs() < 0.01);
     let npy = read_all(&folder.join("four_records_N12T_mV.npy"), &ReadOptions::default()).unwrap();

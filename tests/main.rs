@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::print_stdout)]
 
 mod docs;
+mod ecg_array;
 mod ecg_dicom;
 mod floors;
 mod formats;

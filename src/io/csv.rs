@@ -278,7 +278,8 @@ mod tests {
     #[test]
     fn names_from_the_command_line_serve_tables_without_header() {
         let leads = Some(vec!["I".to_owned(), "II".to_owned()]);
-        let options = ReadOptions { rate_hz: Some(500.0), unit: Some(Unit::Microvolt), leads };
+        let options =
+            ReadOptions { rate_hz: Some(500.0), unit: Some(Unit::Microvolt), leads, ..ReadOptions::default() };
         let record = read_with("1000,2000\n3000,4000\n", &options).unwrap();
         assert_eq!(record.samples_mv.row(1).to_vec(), [2.0, 4.0]);
         assert_eq!(read_with("a,b\n1,2\n", &options).unwrap().leads, ["I", "II"]);

@@ -12,12 +12,14 @@ use tempfile::NamedTempFile;
 use crate::data::recording::Recording;
 use crate::error::{Error, Fault, Result};
 
+pub mod array;
 pub mod csv;
 pub mod dicom;
 pub mod gif;
 pub mod hdf5;
 pub mod lead_code;
 pub mod npy;
+pub mod npz;
 pub mod output;
 pub mod table;
 pub mod unstated;
@@ -134,6 +136,10 @@ pub struct ReadOptions {
     pub unit: Option<Unit>,
     /// Lead names in file order.
     pub leads: Option<Vec<String>>,
+    /// Which array of a file that holds several (HDF5, NPZ).
+    pub dataset: Option<String>,
+    /// Order of the axes of an array.
+    pub layout: Option<array::AxisOrder>,
 }
 
 /// The records of one file.
@@ -153,6 +159,7 @@ pub struct EcgFormat {
 pub const ECG_FORMATS: &[EcgFormat] = &[
     EcgFormat { name: "HDF5", recognise: hdf5::recognise, open: hdf5::open_ecg },
     EcgFormat { name: "NPY", recognise: npy::recognise, open: npy::open },
+    EcgFormat { name: "NPZ", recognise: npz::recognise, open: npz::open },
     EcgFormat { name: "DICOM", recognise: dicom::recognise, open: dicom::open },
     EcgFormat { name: "WFDB", recognise: wfdb::recognise, open: wfdb::open },
     EcgFormat { name: "CSV", recognise: csv::recognise, open: csv::open },

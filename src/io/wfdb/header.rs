@@ -273,9 +273,8 @@ mod tests {
         assert!(error("r 1 -5").contains("positive sampling rate"));
         assert!(error("r 1 250 ten").contains("a number of samples"));
         assert!(error("r 2 250\nr.dat 16").contains("expected 2 signal lines, found 1 signal lines"));
-        assert!(
-            error("r 1\nr.dat 99").contains("storage format 99 is unknown (expected 0, 8, 16, 24, 32, 61, 80, 160, 212")
-        );
+        assert!(error("r 1\nr.dat 99")
+            .contains("storage format 99 is unknown (expected 0, 8, 16, 24, 32, 61, 80, 160, 212"));
         assert!(error("r 1\nr.dat 16x0").contains("expected a storage format"));
         assert!(error("r 1\n../r.dat 16").contains("plain file name"));
         assert!(error("r 1\n.. 16").contains("plain file name"));
