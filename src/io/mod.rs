@@ -15,12 +15,14 @@ use crate::error::{Error, Fault, Result};
 pub mod array;
 pub mod csv;
 pub mod dicom;
+pub mod edf;
 pub mod gif;
 pub mod hdf5;
 pub mod lead_code;
 pub mod npy;
 pub mod npz;
 pub mod output;
+pub mod scp;
 pub mod table;
 pub mod unstated;
 pub mod wfdb;
@@ -161,6 +163,8 @@ pub const ECG_FORMATS: &[EcgFormat] = &[
     EcgFormat { name: "NPY", recognise: npy::recognise, open: npy::open },
     EcgFormat { name: "NPZ", recognise: npz::recognise, open: npz::open },
     EcgFormat { name: "DICOM", recognise: dicom::recognise, open: dicom::open },
+    EcgFormat { name: "SCP-ECG", recognise: scp::recognise, open: scp::open },
+    EcgFormat { name: "EDF", recognise: edf::recognise, open: edf::open },
     EcgFormat { name: "WFDB", recognise: wfdb::recognise, open: wfdb::open },
     EcgFormat { name: "CSV", recognise: csv::recognise, open: csv::open },
 ];
