@@ -14,8 +14,8 @@ use ecgflow::{Error, Result};
 
 /// Prepare 12-lead ECGs: any format in; 12 leads, mV, 500 Hz, 10 s out.
 ///
-/// Reads DICOM, WFDB (name the .hea file), CSV, TSV, NPY, NPZ and HDF5, told apart by content. Missing limb leads are
-/// derived; missing chest leads are refused. Writes HDF5 with R peaks, heart rate and quality.
+/// Reads DICOM, WFDB (name the .hea file), SCP-ECG, EDF, CSV, TSV, NPY, NPZ and HDF5, told apart by content. Missing limb
+/// leads are derived; missing chest leads are refused. Writes HDF5 with R peaks, heart rate and quality.
 #[derive(Parser)]
 #[command(version, name = "ecg-prep", after_help = EXAMPLES)]
 struct EcgPrep {

@@ -5,6 +5,9 @@
 mod docs;
 mod ecg_array;
 mod ecg_dicom;
+mod ecg_edf;
+mod ecg_scp;
+mod ecg_wfdb;
 mod floors;
 mod formats;
 mod h5py;
