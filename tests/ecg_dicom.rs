@@ -47,6 +47,15 @@ fn dicom_says_that_it_chose_the_rhythm() {
 }
 
 #[test]
+fn inspect_shows_the_leads_of_a_dicom_ecg_and_the_choice() {
+    let words = format!("ecgflow inspect {}", small("big_16").display());
+    let said = crate::program::text(&crate::program::succeed(&words, root()));
+    for part in ["kind: DICOM", "leads: 4: II, aVR, V3, V6", "rate_hz: 250", "notes: read multiplex group 2 (RHYTHM"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
 fn real_dicom_ecgs_equal_pydicom() {
     let Some(folder) = shared("data/ecg/dicom") else { return };
     let golden = golden();

@@ -65,8 +65,9 @@ fn read(source: &Source, options: &ReadOptions) -> Result<Recording> {
     let samples = rows.first().map_or(0, Vec::len);
     let per_record = chosen.first().and_then(|c| header.signals.get(c.place)).map_or(0, |s| s.samples);
     let shape = (rows.len(), samples);
-    let samples_mv = Array2::from_shape_vec(shape, rows.into_iter().flatten().collect());
-    let samples_mv = samples_mv.map_err(Error::compute("stacking EDF signals"))?;
+    let mut values = Vec::with_capacity(rows.len().saturating_mul(samples));
+    rows.into_iter().for_each(|row| values.extend(row)); // frees each row as it goes
+    let samples_mv = Array2::from_shape_vec(shape, values).map_err(Error::compute("stacking EDF signals"))?;
     Recording::new(source.stem(), leads, per_record as f64 / header.seconds, samples_mv)
 }
 

@@ -75,7 +75,8 @@ pub(super) fn recording(dataset: &Dataset, id: &str, options: &ReadOptions) -> R
     };
     let joined = beside(&groups, best);
     let samples = best.samples;
-    let (mut leads, mut values) = (Vec::new(), Vec::new());
+    let voltages = joined.iter().flat_map(|g| &g.channels).filter(|c| c.scale.is_some()).count();
+    let (mut leads, mut values) = (Vec::new(), Vec::with_capacity(voltages.saturating_mul(samples)));
     for group in &joined {
         for (c, channel) in group.channels.iter().enumerate() {
             if let Some(scale) = channel.scale {
@@ -194,7 +195,8 @@ fn said(groups: &[Group], joined: &[&Group]) -> Option<String> {
     let list =
         |wanted: bool| -> Vec<String> { groups.iter().filter(|g| read(g) == wanted).map(Group::describe).collect() };
     let left = list(false);
-    (groups.len() > 1).then(|| match left.is_empty() {
+    let only_derived = joined.iter().all(|g| g.derived);
+    (groups.len() > 1 || only_derived).then(|| match left.is_empty() {
         true => format!("read {}", list(true).join(" and ")),
         false => format!("read {}; left out {}", list(true).join(" and "), left.join(" and ")),
     })

@@ -4,8 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use flac_codec::decode::FlacSampleReader;
-use flac_codec::metadata::Metadata;
+use claxon::{FlacReader, FlacReaderOptions};
 
 use super::header::{Header, Signal};
 use super::sample::Format;
@@ -72,7 +71,7 @@ impl Group<'_> {
     /// Complete frames in the file; none where it is compressed and does not say.
     pub(super) fn frames(&self) -> Result<Option<u64>> {
         if self.format.is_compressed() {
-            let total = self.flac()?.total_samples();
+            let total = self.flac()?.streaminfo().samples;
             let each = self.per_channel()?;
             return Ok(total.map(|n| n.saturating_sub(self.offset) / each));
         }
@@ -168,10 +167,11 @@ impl Group<'_> {
         Ok(bytes)
     }
 
-    fn flac(&self) -> Result<FlacSampleReader<BufReader<File>>> {
+    fn flac(&self) -> Result<FlacReader<BufReader<File>>> {
         let file = File::open(&self.path).map_err(Error::io(DOING, &self.path))?;
-        let reader = FlacSampleReader::new(BufReader::new(file)).map_err(|e| self.damaged(&e.to_string()))?;
-        let (bits, most) = (reader.bits_per_sample(), self.format.code() - 500);
+        let options = FlacReaderOptions { metadata_only: false, read_vorbis_comment: false };
+        let reader = FlacReader::new_ext(BufReader::new(file), options).map_err(|e| self.damaged(&e.to_string()))?;
+        let (bits, most) = (reader.streaminfo().bits_per_sample, self.format.code() - 500);
         if bits > most {
             let fault = self.fault("the FLAC stream is too fine for its format");
             return Err(fault.expected(format!("at most {most} bits"), bits).into());
@@ -200,31 +200,27 @@ impl Group<'_> {
     fn unfold(&self, frames: u64) -> Result<Vec<i32>> {
         let mut reader = self.flac()?;
         let each = self.per_channel()? as usize;
-        let channels = usize::from(reader.channel_count());
-        if channels != self.signals.len() {
-            let fault = self.fault("the FLAC stream has another number of channels than the header");
-            return Err(fault.expected(format!("{} channels", self.signals.len()), channels).into());
-        }
-        let mut skip = usize::try_from(self.offset).unwrap_or(usize::MAX).saturating_mul(channels);
+        let channels = self.signals.len();
+        self.check_channels(reader.streaminfo().channels)?;
+        let mut skip = u32::try_from(self.offset).unwrap_or(u32::MAX);
         let wanted = (frames * self.width) as usize; // `check` has bounded it
-                                                     // The decoder must not be asked for more than the stream says it holds.
-        let mut left = reader.total_samples().map_or(usize::MAX, |n| (n as usize).saturating_mul(channels));
-        let mut flat: Vec<i32> = Vec::new();
+        let (mut flat, mut buffer): (Vec<i32>, Vec<i32>) = (Vec::new(), Vec::new());
+        let mut blocks = reader.blocks();
         while flat.len() < wanted {
-            let block = if left == 0 { Ok(&[] as &[i32]) } else { reader.fill_buf() };
-            let block = block.map_err(|e| self.damaged(&e.to_string()))?;
-            let length = block.len();
-            if length == 0 {
+            let block = blocks.read_next_or_eof(buffer).map_err(|e| self.damaged(&e.to_string()))?;
+            let Some(block) = block else {
+                let (held, wanted) = (flat.len() / channels.max(1), wanted / channels.max(1));
                 let fault = self.fault("the file is shorter than its header says");
-                let held = flat.len() / channels.max(1);
-                return Err(fault.expected(format!("{} samples a signal", wanted / channels.max(1)), held).into());
+                return Err(fault.expected(format!("{wanted} samples a signal"), held).into());
+            };
+            self.check_channels(block.channels())?;
+            for time in skip.min(block.duration())..block.duration() {
+                flat.extend((0..block.channels()).map(|channel| block.sample(channel, time)));
             }
-            let fresh = block.get(skip.min(length)..).unwrap_or(&[]);
-            flat.extend(fresh.iter().take(wanted - flat.len()));
-            skip -= skip.min(length);
-            left = left.saturating_sub(length);
-            reader.consume(length);
+            skip -= skip.min(block.duration());
+            buffer = block.into_buffer();
         }
+        flat.truncate(wanted);
         if each == 1 {
             return Ok(flat);
         }
@@ -232,6 +228,14 @@ impl Group<'_> {
             (0..channels).flat_map(|c| (0..each).filter_map(move |s| f.get(s * channels + c).copied())).collect()
         };
         Ok(flat.chunks(each * channels).flat_map(frame).collect())
+    }
+
+    fn check_channels(&self, channels: u32) -> Result<()> {
+        if channels as usize == self.signals.len() {
+            return Ok(());
+        }
+        let fault = self.fault("the FLAC stream has another number of channels than the header");
+        Err(fault.expected(format!("{} channels", self.signals.len()), channels).into())
     }
 
     fn verify(&self, signal: &Signal, sum: u16) -> Result<()> {

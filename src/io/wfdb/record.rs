@@ -35,7 +35,8 @@ pub(super) fn assemble(header: &Header, folder: &Path) -> Result<Recording> {
     for group in &groups {
         group.decode(frames, &mut rows)?;
     }
-    let (mut leads, mut values) = (Vec::new(), Vec::new());
+    let held = choice.kept.iter().filter_map(|&k| Some(rows.get(k)?.len())).sum();
+    let (mut leads, mut values) = (Vec::new(), Vec::with_capacity(if choice.averaged { 0 } else { held }));
     for &k in &choice.kept {
         if let (Some(signal), Some(row)) = (header.signals.get(k), rows.get_mut(k)) {
             leads.push(signal.name.clone());
