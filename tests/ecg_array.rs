@@ -43,6 +43,14 @@ fn hdf5_of_other_people_equals_h5py() {
     let one = read_all(&small("one.h5"), &ReadOptions::default()).unwrap();
     assert_eq!(one[0].leads.join(" "), "I II V1 V2 V3 V4 V5 V6");
     assert_rows(&one, &golden["one"], 500.0);
+    let group = ReadOptions { dataset: Some("/records".into()), ..ReadOptions::default() };
+    assert_rows(&read_all(&small("each.h5"), &group).unwrap(), &golden["each"], 250.0);
+}
+
+#[test]
+fn a_layout_that_is_none_is_refused() {
+    let words = format!("ecg-prep --layout tln {}", small("one.h5").display());
+    crate::program::refuses(&words, 2, &["--layout", "expected nlt or ntl"], |_| ());
 }
 
 #[test]
@@ -85,6 +93,11 @@ fn arrays_that_cannot_be_told_apart_are_listed() {
     assert!(error(&small("grouped.h5"), &named("nothing")).to_string().contains("expected nothing, found labels"));
     let labels = error(&small("grouped.h5"), &silent).to_string();
     assert!(labels.contains("expected (12, N), (N, 12), (R, 12, N) or (R, N, 12), found [3, 4]"), "{labels}");
+    let records = error(&small("each.h5"), &silent);
+    assert!(records.to_string().contains("expected one dataset of two or three dimensions, found none"), "{records}");
+    let group =
+        error(&small("grouped.h5"), &ReadOptions { leads: Some(vec!["I".into()]), ..named("data") }).to_string();
+    assert!(group.contains("there is no such dataset (expected data, found a group of data/signals)"), "{group}");
     let layout = ReadOptions { layout: Some(AxisOrder::LeadsFirst), ..named("data/signals") };
     assert!(error(&small("grouped.h5"), &layout).to_string().contains("found [3, 20, 12]"));
     let unrated = error(&small("two.npz"), &silent);

@@ -40,12 +40,17 @@ with h5py.File(SMALL / "one.h5", "w") as f:
     f["voltage"] = eight.astype("f8")
     f.attrs["fs"] = 500.0
     f.attrs["leads"] = "I,II,V1,V2,V3,V4,V5,V6"
+with h5py.File(SMALL / "each.h5", "w") as f:
+    f.attrs["fs"] = 250.0
+    for name, x in zip(["p1", "p2", "p3"], three):
+        f[f"records/{name}"] = x.astype("f4")
 np.savez_compressed(SMALL / "two.npz", ecg=three[:2].astype("f4"), label=np.array([0, 1]), name=np.array(["x", "y"]))
 np.savez(SMALL / "several.npz", train=three[:2].transpose(0, 2, 1).astype(">f8"), test=three[2:].astype("f4"))
 
 with h5py.File(SMALL / "grouped.h5") as f:
     grouped = f["data/signals"][:].transpose(0, 2, 1) / 1000
 result = {"h5py": h5py.__version__, "grouped": rows(grouped, ["a", "b", "c"]), "one": rows(eight[None], ["one"]),
+          "each": rows(three.astype("f4").astype("f8"), ["p1", "p2", "p3"]),
           "two": rows(np.load(SMALL / "two.npz")["ecg"].astype("f8"), ["two_0", "two_1"]),
           "several": rows(np.load(SMALL / "several.npz")["train"].transpose(0, 2, 1), ["several_0", "several_1"])}
 

@@ -7,17 +7,17 @@
 //! ```
 //!
 //! `--dataset` names the array; without it, it is `tracings`, `ecg`, or the only one of two or three dimensions at the
-//! root. Rate, leads and unit come from the command line, else from attributes of the array or the root, else see
+//! root that fits. Where several of two dimensions fit, or `--dataset` names a group of such, each is a record. Rate, leads and unit come from the command line, else from attributes of the array or the root, else see
 //! [`unstated`]. In the layout of CODE-15 % (`tracings`, 4096 samples by 12 leads), tracings of 7 or 10 s are filled with
 //! zeros at both ends; those are taken away again, and the rate is 400 Hz.
 
 use hdf5::types::TypeDescriptor;
-use hdf5::{Dataset, File};
+use hdf5::{Dataset, File, Group};
 use ndarray::{Array1, Array2, ArrayD, Ix2};
 
 use super::ecg::split_leads;
 use super::reader::{self, bound, is_number, one, open_file, row, text_at, RECORD};
-use crate::data::ecg::Lead;
+use crate::data::ecg::{Lead, LEADS};
 use crate::data::recording::Recording;
 use crate::error::{Error, Fault, Result};
 use crate::io::array::{layout, Layout};
@@ -41,23 +41,33 @@ pub(super) fn is_foreign(source: &Source) -> bool {
     !is_ours && reader::text_attribute(&file, "format").is_none()
 }
 
-/// Reads the records of the array.
+/// Reads the records of the array, or the arrays that are a record each.
 ///
 /// # Errors
 /// Where there is no such array or none that is the only one, where its shape holds no leads, and where rate or unit
 /// cannot be known.
 pub(super) fn open(source: Source, options: &ReadOptions) -> Result<Recordings> {
-    let shown = source.shown().to_owned();
-    let arrays = Arrays::open(source, options).map_err(|e| e.in_file(&shown))?;
+    let (shown, options) = (source.shown().to_owned(), options.clone());
+    let fault = |cause: &str| Fault::new(DOING, cause).file(&shown);
+    let file = open_file(&source, &[], &fault)?;
+    let names = choose(&file, &options).map_err(|e| e.in_file(&shown))?;
+    let [name] = names.as_slice() else {
+        return Ok(Box::new(names.into_iter().map(move |name| {
+            let id = name.rsplit('/').next().unwrap_or(&name).to_owned();
+            let arrays = Arrays::open(&file, &source, &name, &options);
+            arrays.and_then(|arrays| arrays.read(0, &id)).map_err(|e| e.in_file(&shown).in_record(&id))
+        })));
+    };
+    let file = open_file(&source, &[name], &fault)?;
+    let arrays = Arrays::open(&file, &source, name, &options).map_err(|e| e.in_file(&shown))?;
     Ok(Box::new((0..arrays.layout.records).map(move |i| {
-        let id = arrays.id(i);
+        let id = arrays.id(i, &source);
         arrays.read(i, &id).map_err(|e| e.in_file(&shown).in_record(&id))
     })))
 }
 
 /// An array and what is known of it.
 struct Arrays {
-    source: Source,
     dataset: Dataset,
     layout: Layout,
     ids: Option<Dataset>,
@@ -69,37 +79,34 @@ struct Arrays {
 }
 
 impl Arrays {
-    fn open(source: Source, options: &ReadOptions) -> Result<Arrays> {
+    fn open(file: &File, source: &Source, name: &str, options: &ReadOptions) -> Result<Arrays> {
         let fault = |cause: &str| Fault::new(DOING, cause);
         let bytes = std::fs::metadata(source.path()).map_err(Error::io("opening", source.shown()))?.len();
-        let file = open_file(&source, &[], &fault)?;
-        let name = choose(&file, options)?;
-        let file = open_file(&source, &[&name], &fault)?;
         let field = format!("/{name}");
         let missing = |e: hdf5::Error| fault(&e.to_string()).field(&field);
-        let dataset = file.dataset(&name).map_err(missing)?;
+        let dataset = file.dataset(name).map_err(missing)?;
         if !is_number(&dataset) {
             return Err(fault("").field(&field).expected("numbers", "another type").into());
         }
-        let attribute = |names: &[&str]| attribute_text(&file, &dataset, names);
+        let attribute = |names: &[&str]| attribute_text(file, &dataset, names);
         let standard = || Lead::ALL.map(|l| l.name().to_owned()).to_vec();
         let told = options.leads.clone().or_else(|| attribute(&LEAD_NAMES).map(|t| split_leads(&t)));
         let leads = told.unwrap_or_else(standard);
         let layout = layout(DOING, &dataset.shape(), leads.len(), options.layout)?;
-        check_size(&file, bytes, &dataset, &layout, &field)?;
+        check_size(file, bytes, &dataset, &layout, &field)?;
         let is_code = name == CODE_NAME && layout.by_sample && (layout.samples, layout.leads) == (CODE_SAMPLES, 12);
-        let stated = options.rate_hz.or_else(|| attribute_number(&file, &dataset, &RATE_NAMES));
+        let stated = options.rate_hz.or_else(|| attribute_number(file, &dataset, &RATE_NAMES));
         let rate_hz = stated.or(is_code.then_some(CODE_RATE_HZ));
         let mut options = ReadOptions { rate_hz, ..options.clone() };
         options.unit = options.unit.or_else(|| attribute(&UNIT_NAMES).as_deref().and_then(Unit::parse));
         let rate_hz = unstated::rate_hz(&options, layout.samples)?;
-        let ids = find_ids(&file, &name, bytes, layout.records).filter(|_| layout.stacked);
-        Ok(Arrays { source, dataset, layout, ids, leads, rate_hz, options, is_code })
+        let ids = find_ids(file, name, bytes, layout.records).filter(|_| layout.stacked);
+        Ok(Arrays { dataset, layout, ids, leads, rate_hz, options, is_code })
     }
 
     /// The record's id where the file has one, else the name of the file and the record's number.
-    fn id(&self, i: usize) -> String {
-        let stem = self.source.stem();
+    fn id(&self, i: usize, source: &Source) -> String {
+        let stem = source.stem();
         match self.ids.as_ref().and_then(|ids| id_at(ids, i)) {
             Some(id) => id,
             None if self.layout.stacked => format!("{stem}_{i}"),
@@ -128,34 +135,67 @@ impl Arrays {
     }
 }
 
-/// The name of the array: what `--dataset` says, else one known by name, else the only one that may hold ECGs.
-fn choose(file: &File, options: &ReadOptions) -> Result<String> {
-    let may_hold = |d: &Dataset| is_number(d) && matches!(d.ndim(), 2 | 3);
-    let mut candidates: Vec<String> = file
-        .datasets()
-        .unwrap_or_default()
-        .iter()
-        .filter(|d| may_hold(d))
-        .map(|d| d.name().trim_start_matches('/').to_owned())
-        .collect();
-    candidates.sort();
-    let listed = || if candidates.is_empty() { "none".to_owned() } else { candidates.join(", ") };
+/// The name of the array: what `--dataset` says, else one known by name, else the only one that may hold ECGs. Several
+/// names where `--dataset` is a group, or the root holds several arrays of two dimensions: each is a record.
+fn choose(file: &File, options: &ReadOptions) -> Result<Vec<String>> {
     if let Some(name) = &options.dataset {
-        if file.dataset(name).is_ok() {
-            return Ok(name.trim_start_matches('/').to_owned());
-        }
-        let fault = Fault::new(DOING, "there is no such dataset").expected(name, listed());
-        return Err(fault.hint("write groups before it, as in --dataset group/name").into());
+        return named(file, name.trim_matches('/'), options);
     }
-    let known = [CODE_NAME, "ecg"].into_iter().find(|name| candidates.iter().any(|c| c == name));
-    match (known, candidates.as_slice()) {
-        (Some(name), _) => Ok(name.to_owned()),
-        (None, [one]) => Ok(one.clone()),
-        (None, _) => {
-            let fault = Fault::new(DOING, "").expected("one dataset of two or three dimensions", listed());
+    let candidates = candidates(file);
+    let names: Vec<&str> = candidates.iter().map(|(name, _)| name.as_str()).collect();
+    if let Some(name) = [CODE_NAME, "ecg"].into_iter().find(|name| names.contains(name)) {
+        return Ok(vec![name.to_owned()]);
+    }
+    match (names.as_slice(), one_each(&candidates, options)) {
+        ([one], _) => Ok(vec![(*one).to_owned()]),
+        (_, Some(records)) => Ok(records),
+        (_, None) => {
+            let fault = Fault::new(DOING, "").expected("one dataset of two or three dimensions", list(&candidates));
             Err(fault.hint("name the dataset with --dataset").into())
         }
     }
+}
+
+/// The array that `--dataset` names, or the arrays of the group it names.
+fn named(file: &File, name: &str, options: &ReadOptions) -> Result<Vec<String>> {
+    if file.dataset(name).is_ok() {
+        return Ok(vec![name.to_owned()]);
+    }
+    let fault = |found: String| Fault::new(DOING, "there is no such dataset").expected(name, found);
+    let Ok(group) = file.group(name) else {
+        let hint = "write groups before it, as in --dataset group/name";
+        return Err(fault(list(&candidates(file))).hint(hint).into());
+    };
+    let held = candidates(&group);
+    let records = one_each(&held, options);
+    Ok(records.ok_or_else(|| fault(format!("a group of {}", list(&held))).hint("name a dataset in the group"))?)
+}
+
+/// Names and shapes of the datasets of a group that may hold ECGs.
+fn candidates(group: &Group) -> Vec<(String, Vec<usize>)> {
+    let may_hold = |d: &Dataset| is_number(d) && matches!(d.ndim(), 2 | 3);
+    let datasets = group.datasets().unwrap_or_default().into_iter().filter(may_hold);
+    let mut named: Vec<_> = datasets.map(|d| (d.name().trim_start_matches('/').to_owned(), d.shape())).collect();
+    named.sort();
+    named
+}
+
+fn list(candidates: &[(String, Vec<usize>)]) -> String {
+    let names: Vec<&str> = candidates.iter().map(|(name, _)| name.as_str()).collect();
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+/// The names of those that fit the leads, where these have two dimensions, a record each, or where it is only one.
+fn one_each(candidates: &[(String, Vec<usize>)], options: &ReadOptions) -> Option<Vec<String>> {
+    let leads = options.leads.as_ref().map_or(LEADS, Vec::len);
+    let fits = |shape: &[usize]| layout(DOING, shape, leads, options.layout).is_ok();
+    let fitting: Vec<_> = candidates.iter().filter(|(_, shape)| fits(shape)).collect();
+    let alike = fitting.len() == 1 || fitting.iter().all(|(_, shape)| shape.len() == 2);
+    (alike && !fitting.is_empty()).then(|| fitting.into_iter().map(|(name, _)| name.clone()).collect())
 }
 
 /// Holds what the array claims against the file's size.
