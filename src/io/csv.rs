@@ -8,7 +8,7 @@
 //! I,0.12,0.13,0.15,...  one row a lead, its name first; a row before that counts the samples is skipped
 //! II,0.30,0.31,...
 //!
-//! id,lead,time,value    one row a sample of one lead: see [`tidy`]
+//! id,lead,time,value    one row a sample of one lead: see `tidy.rs`
 //! ```
 //!
 //! Without a header row, or with one that only counts the columns (0, 1, 2, ...), `--leads` names them (where both are

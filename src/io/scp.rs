@@ -7,7 +7,7 @@
 //! section 6: nV of a step u16 | us of a sample u16 | differences u8 | bimodal u8 | bytes of each lead u16 | leads
 //! ```
 //!
-//! Little-endian throughout. Samples are Huffman-coded ([`huffman`]) or, without section 2, plain 16-bit integers; they
+//! Little-endian throughout. Samples are Huffman-coded (`huffman.rs`) or, without section 2, plain 16-bit integers; they
 //! are values, first or second differences. Rhythm stored as the rest after subtraction of a reference beat, or with two
 //! sampling rates (bimodal), is refused by name. Section 1, the patient, is not read.
 

@@ -9,7 +9,7 @@
 //! Value in mV = (integer - baseline) / gain * unit. Signals in other units than uV, mV or V (pressure, respiration)
 //! are left out. A skewed signal is moved earlier by its skew; where nothing is left to move, and where the file marks
 //! a sample as invalid, the value is NaN. The 16-bit checksum of each signal is verified where the header gives one.
-//! Records of several segments are joined ([`segment`]). Every storage format is read ([`sample`]), so the `.mat` files of
+//! Records of several segments are joined (`segment.rs`). Every storage format is read (`sample.rs`), so the `.mat` files of
 //! the PhysioNet challenges are too: they are signal files of format 16 that begin after 24 bytes of MATLAB v4 header.
 //! No size is believed before it has been compared with the size of the signal file.
 //!

@@ -14,7 +14,7 @@ use crate::error::{Fault, Result};
 use crate::io::{ReadOptions, Recordings, Sink, Source, Unit};
 
 /// Reads `/ecg` of any rate and length as recordings, for `ecg-prep`; attributes `fs` and `lead` are obeyed. A file
-/// that lacks `/ecg` or `/id`, or of which `--dataset` names another array, is read as [`array`].
+/// that lacks `/ecg` or `/id`, or of which `--dataset` names another array, is read by `array.rs`.
 ///
 /// # Errors
 /// Where the file is malformed.
