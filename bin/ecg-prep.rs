@@ -4,20 +4,20 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use ecgflow::cli::args::{non_negative, positive, LogArgs, RejectArgs};
+use ecgflow::cli::args::{non_negative, positive, LogArgs, ReadArgs, RejectArgs};
 use ecgflow::cli::{self, log::Log, reject::Rejects, Program};
 use ecgflow::io::hdf5::{origin, EcgWriter};
 use ecgflow::io::input::Inputs;
-use ecgflow::io::{open_ecg, ReadOptions, Sink, Unit};
+use ecgflow::io::{open_ecg, Sink};
 use ecgflow::signal::prepare::{prepare, PrepareOptions, RATE_HZ};
 use ecgflow::signal::{preset::Preset, quality::reasons, rpeak::Detector, window::Window};
 use ecgflow::{Error, Result};
 
 /// Prepare 12-lead ECGs: any format in; 12 leads, mV, 500 Hz, 10 s out.
 ///
-/// Reads CardioSoft (UK Biobank field 20205), MUSE, Sierra and aECG XML, WFDB (name the .hea file), CSV, TSV, NPY and HDF5,
-/// told apart by content. Missing limb leads are derived; missing chest leads are refused. Writes HDF5 with R peaks, heart
-/// rate and quality.
+/// Reads CardioSoft (UK Biobank field 20205), MUSE, Sierra and aECG XML, DICOM, WFDB (name the .hea file), SCP-ECG, EDF, CSV,
+/// TSV, NPY, NPZ and HDF5, told apart by content. Missing limb leads are derived; missing chest leads are refused. Writes HDF5
+/// with R peaks, heart rate and quality.
 #[derive(Parser)]
 #[command(version, name = "ecg-prep", after_help = EXAMPLES)]
 struct EcgPrep {
@@ -45,15 +45,8 @@ struct EcgPrep {
     /// How R peaks are found in lead II: qrs, or published (the rule of the published code).
     #[arg(long, value_name = "RULE", default_value = "qrs", value_parser = detector)]
     rpeaks: Detector,
-    /// Samples a second, for files that do not say it.
-    #[arg(long, value_name = "HZ", allow_negative_numbers = true, value_parser = positive, help_heading = "Reading")]
-    rate: Option<f64>,
-    /// Unit of the samples, for files that do not say it: uV, mV or V.
-    #[arg(long, value_name = "UNIT", value_parser = unit, help_heading = "Reading")]
-    units: Option<Unit>,
-    /// Lead names in file order, for files that do not say them, as I,II,V1,...
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "Reading")]
-    leads: Option<Vec<String>>,
+    #[command(flatten)]
+    reading: ReadArgs,
     #[command(flatten)]
     rejects: RejectArgs,
     #[command(flatten)]
@@ -73,10 +66,6 @@ fn preset(text: &str) -> std::result::Result<Preset, String> {
 
 fn detector(text: &str) -> std::result::Result<Detector, String> {
     Detector::parse(text).ok_or_else(|| "expected qrs or published".to_owned())
-}
-
-fn unit(text: &str) -> std::result::Result<Unit, String> {
-    Unit::parse(text).ok_or_else(|| "expected uV, mV or V".to_owned())
 }
 
 impl EcgPrep {
@@ -102,7 +91,7 @@ impl Program for EcgPrep {
         let options = self.options();
         let steps = options.steps()?;
         steps.iter().for_each(|step| log.info(step));
-        let reading = ReadOptions { rate_hz: self.rate, unit: self.units, leads: self.leads.clone() };
+        let reading = self.reading.options();
         let provenance = cli::provenance(Self::NAME);
         let mut writer = EcgWriter::begin(&self.output, &provenance, RATE_HZ, self.preset.name(), &steps)?;
         let rejects = Rejects::begin(&self.rejects, log, &provenance)?;
@@ -115,6 +104,7 @@ impl Program for EcgPrep {
             log.detail(&format!("{input}: {format}"));
             before.iter().for_each(|before| writer.after(before));
             for record in records {
+                let record = record.inspect(|r| r.notes.iter().for_each(|note| log.info(&format!("{}: {note}", r.id))));
                 let ecg = record.and_then(|r| prepare(r, &options)).map_err(|e| e.in_file(&input));
                 let Some(ecg) = rejects.check(ecg)? else { continue };
                 reasons(&ecg).iter().for_each(|reason| log.info(&format!("{}: {reason}", ecg.id)));

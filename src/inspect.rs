@@ -22,8 +22,9 @@ pub fn inspect(source: &Source) -> Result<Value> {
     if hdf5::recognise(&head, "") {
         return hdf5::describe(source);
     }
-    if dicom::recognise(&head) {
-        return dicom::describe(source.path()).map_err(|e| e.in_file(source.shown()));
+    if dicom::recognise(&head, "") {
+        let said = dicom::describe(source.path()).map_err(|e| e.in_file(source.shown()))?;
+        return Ok(with_ecg(said, source));
     }
     if head.get(8) == Some(&b'{') {
         return weights(source);
@@ -81,6 +82,14 @@ fn list(value: torch::Value<'_>, path: &str, depth: usize, into: &mut Map<String
     }
 }
 
+/// Adds what a DICOM object holds where that is an ECG; of an image nothing is added.
+fn with_ecg(mut said: Value, source: &Source) -> Value {
+    if let (Some(said), Ok(Value::Object(ecg))) = (said.as_object_mut(), ecg(source)) {
+        said.extend(ecg.into_iter().filter(|(name, _)| name != "kind"));
+    }
+    said
+}
+
 fn ecg(source: &Source) -> Result<Value> {
     let copy = Source::open(source.path())?;
     let (format, mut recordings) = io::open_ecg(copy, &ReadOptions::default()).map_err(|e| renamed(e, source))?;
@@ -90,7 +99,7 @@ fn ecg(source: &Source) -> Result<Value> {
     };
     let (leads, samples) = first.samples_mv.dim();
     let standard: Vec<&str> = first.leads.iter().filter_map(|l| Lead::parse(l)).map(Lead::name).collect();
-    Ok(json!({
+    let mut said = json!({
         "kind": format!("ECG ({format})"),
         "first record": first.id,
         "leads": format!("{leads}: {}", first.leads.join(", ")),
@@ -98,7 +107,11 @@ fn ecg(source: &Source) -> Result<Value> {
         "samples": samples,
         "rate_hz": first.rate_hz,
         "seconds": samples as f64 / first.rate_hz,
-    }))
+    });
+    if let (Some(said), false) = (said.as_object_mut(), first.notes.is_empty()) {
+        said.insert("notes".to_owned(), json!(first.notes.join("\n")));
+    }
+    Ok(said)
 }
 
 /// A fault names the file as the user does, not the spool.

@@ -3,7 +3,12 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::print_stdout)]
 
 mod docs;
+mod ecg_array;
+mod ecg_dicom;
+mod ecg_edf;
 mod ecg_inputs;
+mod ecg_scp;
+mod ecg_wfdb;
 mod ecg_xml;
 mod floors;
 mod formats;

@@ -6,6 +6,8 @@ use clap::Args;
 
 use super::log::Log;
 use crate::error::{Error, Result as Done};
+use crate::io::array::AxisOrder;
+use crate::io::{ReadOptions, Unit};
 use crate::kernel::gemm::Precision;
 use crate::kernel::Isa;
 use crate::tensor::DeviceChoice;
@@ -41,6 +43,47 @@ pub struct RejectArgs {
     /// With --keep-going: list what was left out, and why, in this CSV file.
     #[arg(long, value_name = "FILE", requires = "keep_going", help_heading = "Bad records")]
     pub rejects: Option<PathBuf>,
+}
+
+/// What ECG files leave open.
+#[derive(Args, Debug, Clone, Default)]
+pub struct ReadArgs {
+    /// Samples a second, for files that do not say it.
+    #[arg(long, value_name = "HZ", allow_negative_numbers = true, value_parser = positive, help_heading = "Reading")]
+    pub rate: Option<f64>,
+    /// Unit of the samples, for files that do not say it: uV, mV or V.
+    #[arg(long, value_name = "UNIT", value_parser = unit, help_heading = "Reading")]
+    pub units: Option<Unit>,
+    /// Lead names in file order, for files that do not say them, as I,II,V1,...
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "Reading")]
+    pub leads: Option<Vec<String>>,
+    /// Array to read, for HDF5 and NPZ files that hold several.
+    #[arg(long, value_name = "NAME", help_heading = "Reading")]
+    pub dataset: Option<String>,
+    /// Order of an array's axes: nlt (record, lead, time) or ntl (record, time, lead) [default: by their lengths].
+    #[arg(long, value_name = "LAYOUT", value_parser = axis_order, help_heading = "Reading")]
+    pub layout: Option<AxisOrder>,
+}
+
+impl ReadArgs {
+    /// The same for the readers.
+    pub fn options(&self) -> ReadOptions {
+        ReadOptions {
+            rate_hz: self.rate,
+            unit: self.units,
+            leads: self.leads.clone(),
+            dataset: self.dataset.clone(),
+            layout: self.layout,
+        }
+    }
+}
+
+fn unit(text: &str) -> Result<Unit, String> {
+    Unit::parse(text).ok_or_else(|| "expected uV, mV or V".to_owned())
+}
+
+fn axis_order(text: &str) -> Result<AxisOrder, String> {
+    AxisOrder::parse(text).ok_or_else(|| "expected nlt or ntl".to_owned())
 }
 
 /// Where and how wide the models run.

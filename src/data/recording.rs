@@ -15,6 +15,8 @@ pub struct Recording {
     pub rate_hz: f64,
     /// Leads x samples, mV; NaN where the file marks a sample as missing.
     pub samples_mv: Array2<f64>,
+    /// What the reader chose or left out, in words for the user.
+    pub notes: Vec<String>,
 }
 
 impl Recording {
@@ -35,6 +37,13 @@ impl Recording {
         if !(rate_hz.is_finite() && rate_hz > 0.0) {
             return Err(fault("").field("rate").expected("a positive number of samples a second", rate_hz).into());
         }
-        Ok(Recording { id, leads, rate_hz, samples_mv })
+        Ok(Recording { id, leads, rate_hz, samples_mv, notes: Vec::new() })
+    }
+
+    /// Adds a remark of the reader.
+    #[must_use]
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
     }
 }

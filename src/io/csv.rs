@@ -1,9 +1,14 @@
-//! ECG as a text table: one column per lead, one row per sample, separated by commas, semicolons or tabs.
+//! ECG as a text table, separated by commas, semicolons or tabs.
 //!
 //! ```text
 //! # comment lines are skipped
-//! time,I,II,V1,...      a first column named time, t, sample or index (or unnamed) is no lead
+//! time,I,II,V1,...      one column a lead: a first column named time, t, sample or index (or unnamed) is no lead
 //! 0.000,0.12,0.34,...
+//!
+//! I,0.12,0.13,0.15,...  one row a lead, its name first; a row before that counts the samples is skipped
+//! II,0.30,0.31,...
+//!
+//! id,lead,time,value    one row a sample of one lead: see `tidy.rs`
 //! ```
 //!
 //! Without a header row, or with one that only counts the columns (0, 1, 2, ...), `--leads` names them (where both are
@@ -17,8 +22,11 @@ use csv::{ReaderBuilder, StringRecord};
 use ndarray::{Array2, ShapeBuilder};
 
 use super::{unstated, ReadOptions, Recordings, Source};
+use crate::data::ecg::Lead;
 use crate::data::recording::Recording;
 use crate::error::{Error, Fault, Result};
+
+mod tidy;
 
 const DOING: &str = "reading CSV";
 /// Most columns; more is one long line of something else.
@@ -60,16 +68,17 @@ fn delimiter(text: &str) -> Option<u8> {
     [b',', b';', b'\t'].into_iter().max_by_key(|&byte| count(byte)).filter(|&byte| count(byte) > 0)
 }
 
-/// Reads its one record.
+/// Reads its one record; a table in the long layout may hold several.
 ///
 /// # Errors
 /// Where a cell is no number, rows differ in length, names are missing, or rate or unit cannot be known.
 pub fn open(source: Source, options: &ReadOptions) -> Result<Recordings> {
-    let record = read(&source, options).map_err(|e| e.in_file(source.shown()));
-    Ok(Box::new(std::iter::once(Ok(record?))))
+    let shown = source.shown().to_owned();
+    let records = read(&source, options).map_err(|e| e.in_file(&shown))?;
+    Ok(Box::new(records.map(move |record| record.map_err(|e| e.in_file(&shown)))))
 }
 
-fn read(source: &Source, options: &ReadOptions) -> Result<Recording> {
+fn read(source: &Source, options: &ReadOptions) -> Result<Recordings> {
     let head = source.head()?;
     let separator = delimiter(&String::from_utf8_lossy(&head)).unwrap_or(b',');
     let file = File::open(source.path()).map_err(Error::io("opening", source.shown()))?;
@@ -84,15 +93,70 @@ fn read(source: &Source, options: &ReadOptions) -> Result<Recording> {
         let fault = Fault::new(DOING, "the first line is too long").field("line 1");
         return Err(fault.expected(format!("at most {COLUMNS} columns"), first.len()).into());
     }
-    let mut table = Table::begin(&first, options)?;
-    for row in rows {
-        let row = row.map_err(malformed)?;
-        if row.len() == 1 && row.get(0).is_some_and(|cell| cell.trim().is_empty()) {
-            continue; // a line of blanks
-        }
-        table.push(&row)?;
+    if let Some(columns) = tidy::Columns::find(&first) {
+        return Ok(Box::new(tidy::Records::new(rows, columns, options, source.stem())));
     }
-    table.finish(source.stem(), options)
+    let mut rows = rows.map(|row| row.map_err(malformed)).filter(|row| !row.as_ref().is_ok_and(is_blank)).peekable();
+    let second = rows.peek().and_then(|row| row.as_ref().ok());
+    let record = match (is_lead(&first), second.is_some_and(is_lead) && counts_samples(&first)) {
+        (true, _) => leads_by_row(std::iter::once(Ok(first)).chain(rows), source.stem(), options)?,
+        (false, true) => leads_by_row(rows, source.stem(), options)?,
+        (false, false) => {
+            let mut table = Table::begin(&first, options)?;
+            for row in rows {
+                table.push(&row?)?;
+            }
+            table.finish(source.stem(), options)?
+        }
+    };
+    Ok(Box::new(std::iter::once(Ok(record))))
+}
+
+fn is_blank(row: &StringRecord) -> bool {
+    row.len() == 1 && row.get(0).is_some_and(|cell| cell.trim().is_empty())
+}
+
+/// Whether a row is a lead's name and its samples.
+fn is_lead(row: &StringRecord) -> bool {
+    let name = row.get(0).map(|cell| cell.trim_start_matches('\u{feff}')).and_then(Lead::parse);
+    name.is_some() && row.len() > 2 && row.iter().skip(1).all(|cell| number(cell).is_some())
+}
+
+/// Whether a row only counts the samples of the rows below: any first cell, then 0, 1, 2, ... or times.
+fn counts_samples(row: &StringRecord) -> bool {
+    let mut numbers = row.iter().skip(1).map(|cell| number(cell).unwrap_or(f64::NAN));
+    let mut before = numbers.next().unwrap_or(f64::NAN);
+    numbers.all(|number| number > std::mem::replace(&mut before, number))
+}
+
+/// A table with one row a lead.
+fn leads_by_row(
+    rows: impl Iterator<Item = Result<StringRecord>>,
+    id: String,
+    options: &ReadOptions,
+) -> Result<Recording> {
+    let (mut leads, mut values, mut width) = (Vec::new(), Vec::new(), None);
+    for row in rows {
+        let row = row?;
+        let line = row.position().map_or(0, csv::Position::line);
+        let fault = |column: usize| Fault::new(DOING, "").field(format!("line {line}, column {}", column + 1));
+        let width = *width.get_or_insert(row.len());
+        if row.len() != width {
+            let fault = Fault::new(DOING, "").field(format!("line {line}"));
+            return Err(fault.expected(format!("{width} cells"), row.len()).into());
+        }
+        leads.push(row.get(0).unwrap_or("").trim_start_matches('\u{feff}').trim().to_owned());
+        for (column, cell) in row.iter().enumerate().skip(1) {
+            let value = number(cell);
+            values.push(value.ok_or_else(|| fault(column).expected("a finite number", format!("{cell:?}")))?);
+        }
+    }
+    let samples = width.unwrap_or(1) - 1;
+    let rate_hz = unstated::rate_hz(options, samples)?;
+    let mut samples_mv =
+        Array2::from_shape_vec((leads.len(), samples), values).map_err(Error::compute("shaping CSV"))?;
+    unstated::to_mv(options, &mut samples_mv)?;
+    Recording::new(id, leads, rate_hz, samples_mv)
 }
 
 fn malformed(error: csv::Error) -> Error {
@@ -196,6 +260,11 @@ impl Table {
 }
 
 impl Times {
+    /// Whether a time comes after the last one; unknown times do.
+    fn follows(&self, time: f64) -> bool {
+        self.count == 0 || time.is_nan() || self.last.is_nan() || time > self.last
+    }
+
     fn push(&mut self, time: f64) {
         match self.count {
             0 => self.first = time,
@@ -246,80 +315,4 @@ fn number(cell: &str) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::io::{open_ecg, Unit};
-
-    fn read_with(text: &str, options: &ReadOptions) -> Result<Recording> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("p7.csv");
-        std::fs::write(&path, text).unwrap();
-        let (name, mut records) = open_ecg(Source::open(&path)?, options)?;
-        assert_eq!(name, "CSV");
-        records.next().unwrap()
-    }
-
-    fn read(text: &str) -> Result<Recording> {
-        read_with(text, &ReadOptions { rate_hz: Some(500.0), ..ReadOptions::default() })
-    }
-
-    #[test]
-    fn reads_columns_as_leads_whatever_the_separator() {
-        for text in
-            ["I,II\n0.5,-1\n,1e-1\n", "# c\nI;II\n0.5; -1\nNaN;0.1\n\n", "\u{feff}I\tII\r\n0.5\t-1\r\nNA\t0.1\r\n"]
-        {
-            let record = read(text).unwrap();
-            assert_eq!((record.id.as_str(), record.rate_hz), ("p7", 500.0));
-            assert_eq!(record.leads, ["I", "II"], "{text:?}");
-            assert_eq!(record.samples_mv.row(1).to_vec(), [-1.0, 0.1]);
-            assert!(record.samples_mv[[0, 1]].is_nan());
-        }
-    }
-
-    #[test]
-    fn times_in_seconds_give_the_rate_and_milliseconds_do_not() {
-        let silent = ReadOptions::default();
-        let record = read_with("Time (s),II\n0,1\n0.004,2\n0.008,3\n", &silent).unwrap();
-        assert_eq!((record.rate_hz, record.leads.len()), (250.0, 1));
-        for text in ["time,II\n0,1\n2,2\n4,3\n", "sample,II\n0,1\n0.004,2\n", "t,II\n0,1\n0.004,2\n0.1,3\n"] {
-            let error = read_with(text, &silent).unwrap_err();
-            assert!(error.to_string().contains("does not state its sampling rate"), "{error}");
-        }
-    }
-
-    #[test]
-    fn names_from_the_command_line_serve_tables_without_header() {
-        let leads = Some(vec!["I".to_owned(), "II".to_owned()]);
-        let options = ReadOptions { rate_hz: Some(500.0), unit: Some(Unit::Microvolt), leads };
-        let record = read_with("1000,2000\n3000,4000\n", &options).unwrap();
-        assert_eq!(record.samples_mv.row(1).to_vec(), [2.0, 4.0]);
-        assert_eq!(read_with("a,b\n1,2\n", &options).unwrap().leads, ["I", "II"]);
-        assert_eq!(read_with("1000\t2000\n3000\t4000\n", &options).unwrap().samples_mv.ncols(), 2);
-        assert_eq!(read_with(",0,1\n0,3000,4000\n", &options).unwrap().samples_mv.column(0).to_vec(), [3.0, 4.0]);
-        assert!(read_with("0,1\n3000,4000\n", &ReadOptions { leads: None, ..options.clone() }).is_err());
-        assert!(read_with("a,b,c\n1,2,3\n", &options).is_err());
-        let error = read("0.1,0.2\n0.1,0.2\n").unwrap_err();
-        assert!(error.hint().is_some_and(|h| h.contains("--leads")), "{error}");
-    }
-
-    #[test]
-    fn text_where_a_number_belongs_is_named_by_line_and_column() {
-        let error = read("# c\nI,II\n1,2\n1,high\n").unwrap_err().to_string();
-        assert!(error.contains("line 4, column 2 (II): expected a finite number, found \"high\""), "{error}");
-        let error = read("I;II\n0,5;1\n").unwrap_err();
-        assert_eq!(error.hint(), Some("write decimals with a point"));
-        assert!(read("I,II\n1,inf\n").is_err());
-    }
-
-    #[test]
-    fn refuses_ragged_and_empty_tables() {
-        let error = read("I,II\n1,2\n1\n").unwrap_err().to_string();
-        assert!(error.contains("line 3: expected 2 cells, found 1"), "{error}");
-        assert!(read("I,II\n").unwrap_err().to_string().contains("no samples"));
-        assert!(read("").unwrap_err().to_string().contains("empty"));
-        assert!(read(&"1,".repeat(70_000)).unwrap_err().to_string().contains("at most 65536 columns, found 70001"));
-        assert!(
-            read_with("I,II\n100,1\n-900,1\n", &ReadOptions { rate_hz: Some(500.0), ..Default::default() }).is_err()
-        );
-    }
-}
+mod tests;

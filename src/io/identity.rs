@@ -52,7 +52,7 @@ mod tests {
 
     fn ids(count: usize) -> Vec<String> {
         let samples_mv = ndarray::array![[0.0]];
-        let record = Recording { id: "x".into(), leads: vec!["I".into()], rate_hz: 1.0, samples_mv };
+        let record = Recording { id: "x".into(), leads: vec!["I".into()], rate_hz: 1.0, samples_mv, notes: Vec::new() };
         let records: Recordings = Box::new(std::iter::repeat_n(record, count).map(Ok));
         named(records, Some("p1".into())).map(|r| r.unwrap().id).collect()
     }

@@ -15,17 +15,22 @@ use crate::error::{Error, Fault, Result};
 
 pub mod aecg;
 pub mod archive;
+pub mod array;
 pub mod cardiosoft;
 pub mod csv;
 pub mod dicom;
+pub mod edf;
 pub mod gif;
 pub mod hdf5;
 mod identity;
 pub mod input;
+pub mod lead_code;
 mod leads;
 pub mod muse;
 pub mod npy;
+pub mod npz;
 pub mod output;
+pub mod scp;
 pub mod sierra;
 pub mod table;
 pub mod unstated;
@@ -159,6 +164,10 @@ pub struct ReadOptions {
     pub unit: Option<Unit>,
     /// Lead names in file order.
     pub leads: Option<Vec<String>>,
+    /// Which array of a file that holds several (HDF5, NPZ).
+    pub dataset: Option<String>,
+    /// Order of the axes of an array.
+    pub layout: Option<array::AxisOrder>,
 }
 
 /// The records of one file.
@@ -182,6 +191,10 @@ pub const ECG_FORMATS: &[EcgFormat] = &[
     EcgFormat { name: "MUSE XML", recognise: muse::recognise, open: muse::open },
     EcgFormat { name: "Sierra XML", recognise: sierra::recognise, open: sierra::open },
     EcgFormat { name: "HL7 aECG", recognise: aecg::recognise, open: aecg::open },
+    EcgFormat { name: "NPZ", recognise: npz::recognise, open: npz::open },
+    EcgFormat { name: "DICOM", recognise: dicom::recognise, open: dicom::open },
+    EcgFormat { name: "SCP-ECG", recognise: scp::recognise, open: scp::open },
+    EcgFormat { name: "EDF", recognise: edf::recognise, open: edf::open },
     EcgFormat { name: "WFDB", recognise: wfdb::recognise, open: wfdb::open },
     EcgFormat { name: "CSV", recognise: csv::recognise, open: csv::open },
 ];

@@ -5,15 +5,16 @@
 //! {'descr': '<f4', 'fortran_order': False, 'shape': (4, 12, 5000), } padding \n | numbers
 //! ```
 //!
-//! Types: `f2`, `f4`, `f8`, `i2`, `i4` of either byte order. The leads are the standard twelve in standard order unless
+//! Types: floats, signed and unsigned integers of either byte order. Which axis is which: see [`array`](super::array). The leads are the standard twelve in standard order unless
 //! `--leads` names others; a file does not state rate and unit: see [`unstated`]. Records are read
 //! one at a time. Specification: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, Read};
 
 use ndarray::{Array2, ArrayView2, ShapeBuilder};
 
+use super::array::{layout, Layout};
 use super::{unstated, ReadOptions, Recordings, Source};
 use crate::data::ecg::Lead;
 use crate::data::recording::Recording;
@@ -34,8 +35,14 @@ pub fn recognise(head: &[u8], _name: &str) -> bool {
 /// # Errors
 /// Where the header is malformed, the type or the shape is none of those above, or the file's size does not fit them.
 pub fn open(source: Source, options: &ReadOptions) -> Result<Recordings> {
+    let stem = source.stem();
+    open_named(source, options, &stem)
+}
+
+/// The same, the records named after `stem`.
+pub(super) fn open_named(source: Source, options: &ReadOptions, stem: &str) -> Result<Recordings> {
     let shown = source.shown().to_owned();
-    match Reader::open(source, options) {
+    match Reader::open(source, options, stem) {
         Ok(reader) => Ok(Box::new(reader)),
         Err(error) => Err(error.in_file(shown)),
     }
@@ -88,15 +95,15 @@ impl Type {
     fn parse(descr: &str) -> Result<Type> {
         let (order, name) = descr.split_at(descr.find(|c: char| c.is_ascii_alphanumeric()).unwrap_or(0));
         let known = match name {
-            "f2" | "f4" | "f8" | "i2" | "i4" => name.as_bytes(),
+            "f2" | "f4" | "f8" | "i1" | "i2" | "i4" | "i8" | "u1" | "u2" | "u4" | "u8" => name.as_bytes(),
             _ => b"",
         };
         match (order, known) {
-            ("<" | ">" | "=" | "", &[letter, digit]) => {
+            ("<" | ">" | "=" | "|" | "", &[letter, digit]) => {
                 Ok(Type { letter, bytes: usize::from(digit - b'0'), big_endian: order == ">" })
             }
             _ => {
-                let fault = Fault::new(DOING, "").field("descr").expected("f2, f4, f8, i2 or i4", descr);
+                let fault = Fault::new(DOING, "").field("descr").expected("f2, f4, f8 or an integer type", descr);
                 Err(fault.hint("in Python: numpy.save(path, array.astype('float32'))").into())
             }
         }
@@ -113,8 +120,11 @@ impl Type {
             (b'f', 2) => half(u16::from_le_bytes([a, b])),
             (b'f', 4) => f64::from(f32::from_le_bytes([a, b, c, d])),
             (b'f', _) => f64::from_le_bytes(word),
+            (b'u', _) => u64::from_le_bytes(word) as f64,
+            (_, 1) => f64::from(a as i8),
             (_, 2) => f64::from(i16::from_le_bytes([a, b])),
-            _ => f64::from(i32::from_le_bytes([a, b, c, d])),
+            (_, 4) => f64::from(i32::from_le_bytes([a, b, c, d])),
+            _ => i64::from_le_bytes(word) as f64,
         }
     }
 }
@@ -131,45 +141,21 @@ fn half(bits: u16) -> f64 {
     }
 }
 
-/// How one record lies in the file.
-struct Layout {
-    records: usize,
-    leads: usize,
-    samples: usize,
-    /// True where each row of the file is one instant rather than one lead.
-    by_sample: bool,
-}
-
-fn layout(header: &Header, leads: usize) -> Result<Layout> {
-    let found = format!("{:?}", header.shape);
-    let wrong = |cause: &str| {
-        let expected = format!("({leads}, N), (N, {leads}), (R, {leads}, N) or (R, N, {leads})");
-        Fault::new(DOING, cause).field("shape").expected(expected, &found)
-    };
-    let (records, rows, columns) = match *header.shape.as_slice() {
-        [rows, columns] => (1, rows, columns),
-        [records, rows, columns] if !header.fortran => (records, rows, columns),
-        [_, _, _] => {
-            let fault = wrong("several records in Fortran order");
-            return Err(fault.hint("in Python: numpy.save(path, numpy.ascontiguousarray(array))").into());
-        }
-        _ => return Err(wrong("").into()),
-    };
-    let by_sample = rows != leads;
-    let samples = if by_sample { rows } else { columns };
-    if by_sample && columns != leads {
-        return Err(wrong("").hint("name the leads with --leads if they are not the standard twelve").into());
+/// Tells the axes apart; a transposed array in Fortran order is the other layout in C order.
+fn file_layout(header: &Header, leads: usize, options: &ReadOptions) -> Result<Layout> {
+    let found = layout(DOING, &header.shape, leads, options.layout)?;
+    if found.stacked && header.fortran {
+        let fault = Fault::new(DOING, "several records in Fortran order").field("shape");
+        let fault = fault.expected("C order", format!("{:?}", header.shape));
+        return Err(fault.hint("in Python: numpy.save(path, numpy.ascontiguousarray(array))").into());
     }
-    if records == 0 || samples == 0 || leads == 0 {
-        return Err(wrong("the array is empty").into());
-    }
-    // A transposed array in Fortran order is the other layout in C order.
-    Ok(Layout { records, leads, samples, by_sample: by_sample != header.fortran })
+    Ok(Layout { by_sample: found.by_sample != header.fortran, ..found })
 }
 
 struct Reader {
     file: BufReader<File>,
     source: Source,
+    stem: String,
     options: ReadOptions,
     names: Vec<String>,
     number: Type,
@@ -179,15 +165,14 @@ struct Reader {
 }
 
 impl Reader {
-    fn open(source: Source, options: &ReadOptions) -> Result<Reader> {
+    fn open(source: Source, options: &ReadOptions, stem: &str) -> Result<Reader> {
         let system = |doing: &'static str| Error::io(doing, source.shown());
         let mut file = BufReader::new(File::open(source.path()).map_err(system("opening"))?);
         let size = file.get_ref().metadata().map_err(system("reading"))?.len();
-        let header = read_header(&mut file, size)?;
+        let (header, start) = read_header(&mut file, size)?;
         let standard = || Lead::ALL.map(|l| l.name().to_owned()).to_vec();
         let names = options.leads.clone().unwrap_or_else(standard);
-        let layout = layout(&header, names.len())?;
-        let start = file.stream_position().map_err(system("reading"))?;
+        let layout = file_layout(&header, names.len(), options)?;
         let factors = [layout.records, layout.leads, layout.samples, header.number.bytes];
         let needed = factors.iter().try_fold(1u64, |n, &f| n.checked_mul(f as u64)).and_then(|n| n.checked_add(start));
         if needed != Some(size) {
@@ -196,8 +181,8 @@ impl Reader {
             return Err(fault.expected(expected, format!("{size} bytes")).into());
         }
         let rate_hz = unstated::rate_hz(options, layout.samples)?;
-        let (options, number) = (options.clone(), header.number);
-        Ok(Reader { file, source, options, names, number, layout, rate_hz, next: 0 })
+        let (options, number, stem) = (options.clone(), header.number, stem.to_owned());
+        Ok(Reader { file, source, stem, options, names, number, layout, rate_hz, next: 0 })
     }
 
     fn read(&mut self, id: &str) -> Result<Recording> {
@@ -221,30 +206,38 @@ impl Iterator for Reader {
         if self.next == self.layout.records {
             return None;
         }
-        let stem = self.source.stem();
-        let id = if self.layout.records == 1 { stem } else { format!("{stem}_{}", self.next) };
+        let stem = &self.stem;
+        let id = if self.layout.records == 1 { stem.clone() } else { format!("{stem}_{}", self.next) };
         self.next += 1;
         Some(self.read(&id).map_err(|e| e.in_file(self.source.shown()).in_record(&id)))
     }
 }
 
-/// Reads magic, version and header; leaves the file at the first number.
-fn read_header(file: &mut BufReader<File>, size: u64) -> Result<Header> {
+/// The shape of the array that `from` begins, of a file of `size` bytes.
+pub(super) fn shape(from: &mut impl Read, size: u64) -> Result<Vec<usize>> {
+    Ok(read_header(from, size)?.0.shape)
+}
+
+/// Reads magic, version and header, and says where the first number stands.
+fn read_header(file: &mut impl Read, size: u64) -> Result<(Header, u64)> {
     let short =
         |_| Fault::new(DOING, "the file ends within its header").expected("an NPY header", format!("{size} bytes"));
     let mut start = [0; 8];
     file.read_exact(&mut start).map_err(short)?;
     let [.., major, _minor] = start;
-    let length = match major {
+    if !start.starts_with(MAGIC) {
+        return Err(Fault::new(DOING, "").field("magic").expected("an NPY header", "other bytes").into());
+    }
+    let (length, before) = match major {
         1 => {
             let mut length = [0; 2];
             file.read_exact(&mut length).map_err(short)?;
-            u64::from(u16::from_le_bytes(length))
+            (u64::from(u16::from_le_bytes(length)), 10)
         }
         2 | 3 => {
             let mut length = [0; 4];
             file.read_exact(&mut length).map_err(short)?;
-            u64::from(u32::from_le_bytes(length))
+            (u64::from(u32::from_le_bytes(length)), 12)
         }
         _ => return Err(Fault::new(DOING, "").field("version").expected("1, 2 or 3", major).into()),
     };
@@ -252,11 +245,9 @@ fn read_header(file: &mut BufReader<File>, size: u64) -> Result<Header> {
         let fault = Fault::new(DOING, "").field("header length");
         return Err(fault.expected(format!("at most {}", MAX_HEADER_BYTES.min(size)), length).into());
     }
-    let at = file.stream_position().map_err(short)?;
     let mut text = Vec::new();
     file.take(length).read_to_end(&mut text).map_err(short)?;
-    file.seek(SeekFrom::Start(at + length)).map_err(short)?;
-    Header::parse(&String::from_utf8_lossy(&text))
+    Ok((Header::parse(&String::from_utf8_lossy(&text))?, before + length))
 }
 
 #[cfg(test)]
@@ -278,7 +269,8 @@ mod tests {
 
     fn read(bytes: &[u8], leads: &[&str]) -> Result<Vec<Recording>> {
         let leads = (!leads.is_empty()).then(|| leads.iter().map(|s| s.to_string()).collect());
-        let options = ReadOptions { rate_hz: Some(500.0), unit: Some(Unit::Millivolt), leads };
+        let options =
+            ReadOptions { rate_hz: Some(500.0), unit: Some(Unit::Millivolt), leads, ..ReadOptions::default() };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p.npy");
         std::fs::write(&path, bytes).unwrap();
@@ -291,18 +283,22 @@ mod tests {
 
     #[test]
     fn reads_every_type_and_byte_order() {
-        let cases: [(&str, Vec<u8>); 6] = [
+        let cases: [(&str, Vec<u8>); 9] = [
             ("<f4", [1.5f32, -2.0].iter().flat_map(|v| v.to_le_bytes()).collect()),
             (">f8", [1.5f64, -2.0].iter().flat_map(|v| v.to_be_bytes()).collect()),
             ("<f2", vec![0x00, 0x3e, 0x00, 0xc0]),
             (">f2", vec![0x3e, 0x00, 0xc0, 0x00]),
             (">i2", vec![0, 1, 0xff, 0xfe]),
             ("<i4", vec![1, 0, 0, 0, 0xfe, 0xff, 0xff, 0xff]),
+            ("|i1", vec![1, 0xfe]),
+            ("<i8", [1i64, -2].iter().flat_map(|v| v.to_le_bytes()).collect()),
+            (">u2", vec![0, 1, 0xff, 0xfe]),
         ];
         for (descr, data) in cases {
             let records = read(&file(1, &header(descr, "False", "(1, 2)"), &data), &["II"]).unwrap();
-            let first = if descr.contains('i') { 1.0 } else { 1.5 };
-            assert_eq!(records[0].samples_mv.row(0).to_vec(), [first, -2.0], "{descr}");
+            let first = if descr.contains('f') { 1.5 } else { 1.0 };
+            let second = if descr.contains('u') { 65534.0 } else { -2.0 };
+            assert_eq!(records[0].samples_mv.row(0).to_vec(), [first, second], "{descr}");
             assert_eq!(records[0].id, "p");
         }
         assert!(half(0x7e00).is_nan());
@@ -329,7 +325,7 @@ mod tests {
     fn refuses_malformed_files_with_expected_and_found() {
         let error = |bytes: &[u8]| read(bytes, &[]).unwrap_err().to_string();
         let of = |descr, fortran, shape| error(&file(1, &header(descr, fortran, shape), &[0; 48]));
-        assert!(of("<c8", "False", "(12, 1)").contains("expected f2, f4, f8, i2 or i4, found <c8"));
+        assert!(of("<c8", "False", "(12, 1)").contains("expected f2, f4, f8 or an integer type, found <c8"));
         assert!(of("<f4", "False", "(11, 5)").contains("found [11, 5]"));
         assert!(of("<f4", "False", "(48,)").contains("found [48]"));
         assert!(of("<f4", "True", "(1, 12, 1)").contains("Fortran order"));

@@ -6,18 +6,22 @@ use std::path::Path;
 use hdf5::Dataset;
 use ndarray::{Array1, Array2};
 
-use super::{format, reader::shape, Noun, Reader, Records, Writer};
+use super::{array, format, reader::shape, Noun, Reader, Records, Writer};
 use crate::data::ecg::{Ecg, Lead, Quality, LEADS};
 use crate::data::recording::Recording;
 use crate::data::Provenance;
 use crate::error::{Fault, Result};
 use crate::io::{ReadOptions, Recordings, Sink, Source, Unit};
 
-/// Reads `/ecg` of any rate and length as recordings, for `ecg-prep`; attributes `fs` and `lead` are obeyed.
+/// Reads `/ecg` of any rate and length as recordings, for `ecg-prep`; attributes `fs` and `lead` are obeyed. A file
+/// that lacks `/ecg` or `/id`, or of which `--dataset` names another array, is read by `array.rs`.
 ///
 /// # Errors
 /// Where the file is malformed.
 pub fn open_ecg(source: Source, options: &ReadOptions) -> Result<Recordings> {
+    if options.dataset.is_some() || options.layout.is_some() || array::is_foreign(&source) {
+        return array::open(source, options);
+    }
     let mut reader = Reader::open(source, format::ECG)?;
     let ecg = reader.dataset("ecg", 2)?;
     let rows = ecg.shape().get(1).copied().unwrap_or(0);
@@ -41,7 +45,7 @@ pub fn open_ecg(source: Source, options: &ReadOptions) -> Result<Recordings> {
     })))
 }
 
-fn split_leads(text: &str) -> Vec<String> {
+pub(super) fn split_leads(text: &str) -> Vec<String> {
     text.split(|c: char| c == ',' || c.is_whitespace()).filter(|t| !t.is_empty()).map(str::to_owned).collect()
 }
 

@@ -16,7 +16,7 @@ use crate::io::Source;
 /// Longest fixed-width string read, bytes.
 const STRING: usize = 1024;
 /// Most elements one record may hold.
-const RECORD: usize = 1 << 26;
+pub(super) const RECORD: usize = 1 << 26;
 /// Deflate shrinks by at most 1032; anything beyond claims data that is not there.
 const SHRINK: u64 = 1100;
 /// The datasets with the most bytes.
@@ -55,17 +55,7 @@ impl Reader {
             return Err(fault("").expected("an HDF5 file", "another format").hint(hint).into());
         }
         let bytes = std::fs::metadata(source.path()).map_err(Error::io("opening", source.shown()))?.len();
-        let broken = |e: hdf5::Error| fault(&format!("the HDF5 file is damaged: {e}"));
-        if source.path().to_str().is_none() {
-            let hint = "rename the file, or give it on standard input";
-            return Err(fault("").expected("a file name in UTF-8", "other bytes").hint(hint).into());
-        }
-        let mut file = File::open(source.path()).map_err(broken)?;
-        if LARGE.iter().filter_map(|name| file.dataset(name).ok()).any(|d| shares_chunks(&d)) {
-            let mut options = File::with_options();
-            options.with_fapl(|p| p.chunk_cache(521, CACHE, 1.0));
-            file = options.open(source.path()).map_err(broken)?;
-        }
+        let file = open_file(&source, &LARGE, &fault)?;
         check_format(&file, format, &fault)?;
         let ids =
             file.dataset("id").map_err(|_| fault("").field("/id").expected("a dataset of record names", "none"))?;
@@ -170,33 +160,12 @@ impl Reader {
 
     /// Holds the claimed size of a dataset against what the file stores; what it says lies in other files is not read.
     fn bound(&self, dataset: &Dataset, field: &str, record_bytes: usize) -> Result<()> {
-        if !self.is_inside(dataset) {
-            let hint = "copy the data into this file, for example with h5repack";
-            return Err(self
-                .fault("")
-                .field(field)
-                .expected("data in this file", "data in another file")
-                .hint(hint)
-                .into());
-        }
-        let stored = dataset.storage_size();
-        let claimed = (self.records as u64).saturating_mul(record_bytes as u64);
-        let possible = if dataset.is_chunked() { stored.saturating_mul(SHRINK) } else { stored };
-        let width = dataset.dtype().map_or(1, |t| t.size() as u64);
-        let chunk = dataset.chunk().map_or(0, |c| c.iter().fold(width, |n, d| n.saturating_mul(*d as u64)));
-        if stored > self.bytes || claimed > possible || chunk > self.bytes.saturating_mul(SHRINK) {
-            let expected = format!("data for {} records ({claimed} bytes)", self.records);
-            let found = format!("{stored} bytes claimed in a file of {}", self.bytes);
-            let hint = "the file is truncated or was never written to the end";
-            return Err(self.fault("").field(field).expected(expected, found).hint(hint).into());
-        }
-        Ok(())
+        bound(&self.file, self.bytes, dataset, (self.records, record_bytes), self.fault("").field(field))
     }
 
     /// Whether the values of a dataset lie in this file: no external link, no external storage, no virtual dataset.
     fn is_inside(&self, dataset: &Dataset) -> bool {
-        let stored_here = dataset.dcpl().is_ok_and(|p| p.external().is_empty() && p.layout() != Layout::Virtual);
-        stored_here && dataset.filename() == self.file.filename()
+        is_inside(&self.file, dataset)
     }
 
     /// The id of record `i`; each may occur once.
@@ -246,6 +215,48 @@ impl Reader {
         let value: Array1<f32> = dataset.read_slice(i..i + 1).map_err(|e| self.fault(e.to_string()).record(i))?;
         Ok(value.first().copied().unwrap_or(f32::NAN))
     }
+}
+
+/// Opens a file; where one of the datasets has several records in a chunk, with room for an unpacked one.
+pub(super) fn open_file(source: &Source, large: &[&str], fault: &dyn Fn(&str) -> Fault) -> Result<File> {
+    let broken = |e: hdf5::Error| fault(&format!("the HDF5 file is damaged: {e}"));
+    if source.path().to_str().is_none() {
+        let hint = "rename the file, or give it on standard input";
+        return Err(fault("").expected("a file name in UTF-8", "other bytes").hint(hint).into());
+    }
+    let file = File::open(source.path()).map_err(broken)?;
+    if !large.iter().filter_map(|name| file.dataset(name).ok()).any(|d| shares_chunks(&d)) {
+        return Ok(file);
+    }
+    let mut options = File::with_options();
+    options.with_fapl(|p| p.chunk_cache(521, CACHE, 1.0));
+    Ok(options.open(source.path()).map_err(broken)?)
+}
+
+/// Holds what a dataset claims (records, bytes of each) against what a file of `bytes` bytes stores of it.
+pub(super) fn bound(file: &File, bytes: u64, dataset: &Dataset, claim: (usize, usize), fault: Fault) -> Result<()> {
+    let (records, record_bytes) = claim;
+    let claimed = (records as u64).saturating_mul(record_bytes as u64);
+    if !is_inside(file, dataset) {
+        let hint = "copy the data into this file, for example with h5repack";
+        return Err(fault.expected("data in this file", "data in another file").hint(hint).into());
+    }
+    let stored = dataset.storage_size();
+    let possible = if dataset.is_chunked() { stored.saturating_mul(SHRINK) } else { stored };
+    let width = dataset.dtype().map_or(1, |t| t.size() as u64);
+    let chunk = dataset.chunk().map_or(0, |c| c.iter().fold(width, |n, d| n.saturating_mul(*d as u64)));
+    if stored > bytes || claimed > possible || chunk > bytes.saturating_mul(SHRINK) {
+        let expected = format!("data for {records} records ({claimed} bytes)");
+        let found = format!("{stored} bytes claimed in a file of {bytes}");
+        let hint = "the file is truncated or was never written to the end";
+        return Err(fault.expected(expected, found).hint(hint).into());
+    }
+    Ok(())
+}
+
+fn is_inside(file: &File, dataset: &Dataset) -> bool {
+    let stored_here = dataset.dcpl().is_ok_and(|p| p.external().is_empty() && p.layout() != Layout::Virtual);
+    stored_here && dataset.filename() == file.filename()
 }
 
 fn provenance(file: &File) -> Provenance {
@@ -303,7 +314,7 @@ pub(super) fn shape(dims: &[usize]) -> String {
 }
 
 /// Selects record `i`, all of its other dimensions.
-fn row(dataset: &Dataset, i: usize) -> Selection {
+pub(super) fn row(dataset: &Dataset, i: usize) -> Selection {
     let whole = |n: usize| SliceOrIndex::SliceCount { start: 0, step: 1, count: n, block: 1 };
     let mut dims = vec![SliceOrIndex::Index(i)];
     dims.extend(dataset.shape().iter().skip(1).map(|n| whole(*n)));
@@ -314,7 +325,7 @@ fn descriptor(container: &Container) -> Option<TypeDescriptor> {
     container.dtype().ok()?.to_descriptor().ok()
 }
 
-fn is_number(container: &Container) -> bool {
+pub(super) fn is_number(container: &Container) -> bool {
     use TypeDescriptor as T;
     // A 16-bit float has no descriptor in this build; HDF5 converts it all the same.
     let half = || container.dtype().is_ok_and(|t| t.size() == 2);
@@ -350,7 +361,7 @@ pub(super) fn text_attribute(place: &Location, name: &str) -> Option<String> {
 }
 
 /// Entry `i` of a string dataset of any of the four kinds.
-fn text_at(dataset: &Dataset, i: usize) -> Option<String> {
+pub(super) fn text_at(dataset: &Dataset, i: usize) -> Option<String> {
     match descriptor(dataset)? {
         TypeDescriptor::VarLenUnicode => utf8(one::<VarLenUnicode>(dataset, i)?.first()?.as_bytes()),
         TypeDescriptor::VarLenAscii => utf8(one::<VarLenAscii>(dataset, i)?.first()?.as_bytes()),
@@ -360,7 +371,7 @@ fn text_at(dataset: &Dataset, i: usize) -> Option<String> {
     }
 }
 
-fn one<T: H5Type>(dataset: &Dataset, i: usize) -> Option<Array1<T>> {
+pub(super) fn one<T: H5Type>(dataset: &Dataset, i: usize) -> Option<Array1<T>> {
     dataset.read_slice(i..i + 1).ok()
 }
 

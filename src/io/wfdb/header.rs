@@ -2,8 +2,11 @@
 //!
 //! ```text
 //! # comments and blank lines anywhere
-//! NAME[/SEGMENTS] NSIG [RATE[/COUNTER[(BASE)]] [NSAMP [TIME [DATE]]]]
+//! NAME NSIG [RATE[/COUNTER[(BASE)]] [NSAMP [TIME [DATE]]]]
 //! FILE FORMAT[xPER_FRAME][:SKEW][+OFFSET] [GAIN[(BASELINE)][/UNIT] [BITS [ZERO [FIRST [CHECKSUM [BLOCK [NAME]]]]]]]
+//!
+//! NAME/SEGMENTS NSIG ...          a record of several segments, then one line for each:
+//! SEGMENT NSAMP                   `~` is a gap; a first segment of 0 samples only lists the signals (variable layout)
 //! ```
 //!
 //! Absent: rate 250 Hz, gain 200 (also for gain 0), unit mV, baseline = ADC zero, ADC zero 0. As the reference reader
@@ -25,6 +28,16 @@ pub(super) struct Header {
     /// Frames; none where the header does not say.
     pub(super) frames: Option<u64>,
     pub(super) signals: Vec<Signal>,
+    /// The segments of a record that has no signals of its own.
+    pub(super) segments: Vec<Segment>,
+}
+
+/// A part of a record in time.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Segment {
+    /// Name of its record; none for a gap.
+    pub(super) name: Option<String>,
+    pub(super) frames: u64,
 }
 
 /// What a header says about one signal.
@@ -43,6 +56,8 @@ pub(super) struct Signal {
     /// The integer that means 0.
     pub(super) baseline: f64,
     pub(super) unit: String,
+    /// The sample before the first, where the file holds differences.
+    pub(super) first: i64,
     /// Sum of all samples modulo 2^16.
     pub(super) checksum: Option<u16>,
     pub(super) name: String,
@@ -82,7 +97,11 @@ impl Header {
             let fault = Fault::new(DOING, "the header is empty");
             return Err(fault.expected("a record line: name, number of signals, rate", "nothing").into());
         };
-        let (mut header, count) = record_line(line, record)?;
+        let (mut header, count, segments) = record_line(line, record)?;
+        if let Some(segments) = segments {
+            header.segments = segment_lines(lines, segments)?;
+            return Ok(header);
+        }
         for (line, text) in lines.take(count) {
             let place = header.signals.len();
             header.signals.push(signal_line(line, text, place)?);
@@ -95,18 +114,22 @@ impl Header {
     }
 }
 
-fn record_line(line: usize, text: &str) -> Result<(Header, usize)> {
+/// The header without its signals, and the numbers of signals and of segments it announces.
+fn record_line(line: usize, text: &str) -> Result<(Header, usize, Option<usize>)> {
     let mut words = text.split_whitespace();
     let name = words.next().unwrap_or_default();
-    if let Some((name, segments)) = name.split_once('/') {
-        let fault = fault(line, "records of several segments are not supported").expected("one segment", segments);
-        return Err(fault
-            .hint(format!("name the header of one segment, or join them: `xform -i {name} -o joined`"))
-            .into());
-    }
+    let (name, segments) = name.split_once('/').map_or((name, None), |(name, segments)| (name, Some(segments)));
+    let positive = |text: &str| text.parse::<usize>().ok().filter(|&n| n > 0);
+    let segments = match segments {
+        None => None,
+        Some(text) => {
+            let fault = || fault(line, "").expected("a number of segments, at least 1", text);
+            Some(positive(text).ok_or_else(fault)?)
+        }
+    };
     let signals = words.next().unwrap_or("nothing");
-    let count = signals.parse::<usize>().ok().filter(|&n| n > 0);
-    let count = count.ok_or_else(|| fault(line, "").expected("a number of signals, at least 1", signals))?;
+    let count =
+        positive(signals).ok_or_else(|| fault(line, "").expected("a number of signals, at least 1", signals))?;
     let rate = words.next().unwrap_or("");
     let plain = rate.split(['/', '(']).next().unwrap_or("");
     let rate_hz = if rate.is_empty() { Some(DEFAULT_RATE_HZ) } else { plain.parse::<f64>().ok() };
@@ -115,7 +138,33 @@ fn record_line(line: usize, text: &str) -> Result<(Header, usize)> {
     let samples = words.next().unwrap_or("0");
     let frames = samples.parse::<u64>().map_err(|_| fault(line, "").expected("a number of samples", samples))?;
     let frames = Some(frames).filter(|&n| n > 0);
-    Ok((Header { name: name.to_owned(), rate_hz, frames, signals: Vec::new() }, count))
+    let header = Header { name: name.to_owned(), rate_hz, frames, signals: Vec::new(), segments: Vec::new() };
+    Ok((header, count, segments))
+}
+
+fn segment_lines<'a>(lines: impl Iterator<Item = (usize, &'a str)>, count: usize) -> Result<Vec<Segment>> {
+    let mut segments = Vec::new();
+    for (line, text) in lines.take(count) {
+        let mut words = text.split_whitespace();
+        let (name, frames) = (words.next().unwrap_or_default(), words.next().unwrap_or("nothing"));
+        let frames = frames.parse().map_err(|_| fault(line, "").expected("a number of samples", frames))?;
+        plain_name(line, name, "a segment")?;
+        segments.push(Segment { name: Some(name).filter(|n| *n != "~").map(str::to_owned), frames });
+    }
+    if segments.len() < count {
+        let found = format!("{} segment lines", segments.len());
+        return Err(Fault::new(DOING, "").field("segments").expected(format!("{count} segment lines"), found).into());
+    }
+    Ok(segments)
+}
+
+/// Refuses names that lead out of the header's folder.
+fn plain_name(line: usize, name: &str, what: &str) -> Result<()> {
+    if name.contains(['/', '\\', '\0']) || name == ".." || name == "." {
+        let fault = fault(line, format!("{what} must lie beside its header")).expected("a plain file name", name);
+        return Err(fault.hint("move the file and take the folder out of the header").into());
+    }
+    Ok(())
 }
 
 /// Takes the next word if `accept` makes something of it.
@@ -130,10 +179,7 @@ fn take<'a, T>(rest: &mut &'a str, accept: impl Fn(&'a str) -> Option<T>) -> Opt
 fn signal_line(line: usize, text: &str, place: usize) -> Result<Signal> {
     let mut rest = text;
     let file = take(&mut rest, |w| Some(w.to_owned())).unwrap_or_default();
-    if file.contains(['/', '\\', '\0']) || file == ".." || file == "." {
-        let fault = fault(line, "a signal file must lie beside its header").expected("a plain file name", &file);
-        return Err(fault.hint("move the signal file and take the folder out of the header").into());
-    }
+    plain_name(line, &file, "a signal file")?;
     let (format, per_frame, skew, offset) = match take(&mut rest, Some).filter(|w| !w.is_empty()) {
         Some(word) => format_field(line, word)?,
         None => return Err(fault(line, "").expected("a signal file and a storage format", text).into()),
@@ -142,12 +188,13 @@ fn signal_line(line: usize, text: &str, place: usize) -> Result<Signal> {
     let mut integer = || take(&mut rest, |w| w.parse::<i64>().ok());
     let _bits = integer();
     let zero = integer().unwrap_or(0);
-    let _first = integer();
+    let first = integer().unwrap_or(zero);
     let checksum = integer().map(|sum| sum as u16);
     let _block = integer();
     let name = if rest.is_empty() { format!("signal {place}") } else { rest.to_owned() };
     let baseline = baseline.unwrap_or(zero as f64);
-    Ok(Signal { file, format, per_frame, skew, offset, gain, baseline, unit: unit.to_owned(), checksum, name })
+    let unit = unit.to_owned();
+    Ok(Signal { file, format, per_frame, skew, offset, gain, baseline, unit, first, checksum, name })
 }
 
 /// `FORMAT[xPER_FRAME][:SKEW][+OFFSET]`.
@@ -163,10 +210,7 @@ fn format_field(line: usize, word: &str) -> Result<(Format, u64, u64, u64)> {
     }
     let Some(format) = Format::ALL.into_iter().find(|f| u64::from(f.code()) == code) else {
         let known = Format::ALL.map(|f| f.code().to_string()).join(", ");
-        let fault = fault(line, format!("storage format {code} is not supported")).expected(known, code);
-        return Err(fault
-            .hint("convert the record with `xform` of the WFDB tools, or with Python `wfdb.wrsamp`")
-            .into());
+        return Err(fault(line, format!("storage format {code} is unknown")).expected(known, code).into());
     };
     Ok((format, per_frame, skew, offset))
 }
@@ -209,16 +253,28 @@ mod tests {
     }
 
     #[test]
+    fn reads_segments_and_gaps() {
+        let header = Header::parse("r/3 2 250 100\nlayout 0\n# c\na 60 \n~ 40\n").unwrap();
+        let segments: Vec<_> = header.segments.iter().map(|s| (s.name.as_deref(), s.frames)).collect();
+        assert_eq!(segments, [(Some("layout"), 0), (Some("a"), 60), (None, 40)]);
+        assert_eq!((header.name.as_str(), header.frames, header.signals.len()), ("r", Some(100), 0));
+    }
+
+    #[test]
     fn refuses_with_what_was_expected_and_found() {
         let error = |text: &str| Header::parse(text).unwrap_err().to_string();
         assert!(error("").contains("empty"));
-        assert!(error("r/3 2 250 100").contains("several segments"));
+        assert!(error("r/3 2 250 100\na 50\n~ 50").contains("expected 3 segment lines, found 2"));
+        assert!(error("r/x 2 250 100").contains("a number of segments, at least 1, found x"));
+        assert!(error("r/1 2 250 100\na ten").contains("a number of samples, found ten"));
+        assert!(error("r/1 2 250 100\n../a 100").contains("plain file name"));
         assert!(error("r x").contains("expected a number of signals, at least 1, found x"));
         assert!(error("r 0").contains("at least 1"));
         assert!(error("r 1 -5").contains("positive sampling rate"));
         assert!(error("r 1 250 ten").contains("a number of samples"));
         assert!(error("r 2 250\nr.dat 16").contains("expected 2 signal lines, found 1 signal lines"));
-        assert!(error("r 1\nr.dat 508").contains("storage format 508 is not supported (expected 16, 24, 32, 80, 212"));
+        assert!(error("r 1\nr.dat 99")
+            .contains("storage format 99 is unknown (expected 0, 8, 16, 24, 32, 61, 80, 160, 212"));
         assert!(error("r 1\nr.dat 16x0").contains("expected a storage format"));
         assert!(error("r 1\n../r.dat 16").contains("plain file name"));
         assert!(error("r 1\n.. 16").contains("plain file name"));

@@ -54,9 +54,79 @@ fn several_samples_a_frame_raise_the_rate() {
     let record = read_pair(header, &words(&[1, 2, 4, 3, 4, 5])).unwrap();
     assert_eq!((record.rate_hz, record.leads.as_slice()), (500.0, ["II".to_owned()].as_slice()));
     assert_eq!(record.samples_mv.row(0).to_vec(), [1.0, 2.0, 3.0, 4.0]);
+    assert!(record.notes.is_empty());
+}
+
+#[test]
+fn leads_of_several_rates_are_averaged_frame_by_frame() {
     let header = "r 2 250 2\nr.dat 16x2 1 16 0 0 10 0 II\nr.dat 16 1 16 0 0 9 0 I\n";
-    let error = read_pair(header, &words(&[1, 2, 4, 3, 4, 5])).unwrap_err();
-    assert!(error.to_string().contains("different sampling rates"), "{error}");
+    let record = read_pair(header, &words(&[1, 2, 4, 3, 4, 5])).unwrap();
+    assert_eq!((record.rate_hz, record.notes.len()), (250.0, 1));
+    assert_eq!(record.samples_mv.row(0).to_vec(), [1.5, 3.5]);
+    assert_eq!(record.samples_mv.row(1).to_vec(), [4.0, 5.0]);
+}
+
+#[test]
+fn differences_begin_at_the_first_value_of_the_header() {
+    let record = read_pair("r 2 500 3\nr.dat 8 1 8 0 5 18 0 I\nr.dat 8 1 8 0 -1 -7 0 II\n", &[0, 255, 1, 255, 1, 1]);
+    let record = record.unwrap();
+    assert_eq!(record.samples_mv.row(0).to_vec(), [5.0, 6.0, 7.0]);
+    assert_eq!(record.samples_mv.row(1).to_vec(), [-2.0, -3.0, -2.0]);
+}
+
+/// Writes files and reads the first of them.
+fn read_files(files: &[(&str, &[u8])]) -> Result<Recording> {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        std::fs::write(folder.path().join(name), content).unwrap();
+    }
+    open_ecg(Source::open(&folder.path().join(files[0].0))?, &ReadOptions::default())?.1.next().unwrap()
+}
+
+#[test]
+fn joins_segments_and_leaves_gaps_unknown() {
+    let data = words(&[1, 2, 3, 4]);
+    let files: [(&str, &[u8]); 4] = [
+        ("r.hea", b"r/3 2 500 5\na 2\n~ 1\nb 2\n"),
+        ("a.hea", b"a 2 500 2\nx.dat 16 1 16 0 0 4 0 I\nx.dat 16 1 16 0 0 6 0 II\n"),
+        ("b.hea", b"b 2 500 2\nx.dat 16 2 16 0 0 4 0 I\nx.dat 16 2 16 0 0 6 0 II\n"),
+        ("x.dat", &data),
+    ];
+    let record = read_files(&files).unwrap();
+    assert_eq!((record.id.as_str(), record.leads.join(" ")), ("r", "I II".to_owned()));
+    let row = record.samples_mv.row(0).to_vec();
+    assert_eq!((&row[..2], &row[3..]), (&[1.0, 3.0][..], &[0.5, 1.5][..]));
+    assert!(row[2].is_nan());
+}
+
+#[test]
+fn refuses_segments_that_do_not_fit() {
+    let error = |main: &str, second: &str| {
+        let first = b"a 1 500 2\nx.dat 16 1 16 0 0 3 0 I\n";
+        let files: [(&str, &[u8]); 4] =
+            [("r.hea", main.as_bytes()), ("a.hea", first), ("b.hea", second.as_bytes()), ("x.dat", &[1, 0, 2, 0])];
+        read_files(&files).unwrap_err().to_string()
+    };
+    let fits = "b 1 500 2\nx.dat 16 1 16 0 0 3 0 I\n";
+    assert!(error("r/2 1 500 5\na 2\nb 2\n", fits).contains("expected 5 samples, found 4"));
+    assert!(error("r/2 1 500\na 2\nb 3\n", fits).contains("record b, field samples: expected 3 samples, found 2"));
+    assert!(error("r/2 1 500\na 2\nb 2\n", &fits.replace("500", "250")).contains("expected 500 Hz, found 250"));
+    assert!(error("r/2 1 500\na 2\nb 2\n", &fits.replace(" I\n", " II\n")).contains("expected I, found II"));
+    assert!(error("r/2 1 500\na 2\nb 2\n", "b/1 1 500\na 2\n").contains("segments within a segment"));
+    assert!(error("r/2 1 500\na 2\n~ 999999999999\n", fits).contains("far longer than its signal files"));
+    assert!(error("r/2 1 500\na 2\n~ 18446744073709551615\n", fits).contains("far longer than its signal files"));
+    assert!(error("r/1 1 500\n~ 100\n", fits).contains("every segment is a gap"));
+    let all = format!("r/90000 1 500\n{}", "a 2000\n".repeat(90_000));
+    assert!(error(&all, fits).contains("far longer"));
+}
+
+#[test]
+fn a_damaged_flac_stream_is_refused() {
+    let read = |data: &[u8]| {
+        read_files(&[("r.hea", b"r 1 500 5000\nr.dat 508 1 8 0 0 0 0 I\n"), ("r.dat", data)]).unwrap_err().to_string()
+    };
+    assert!(read(b"no flac").contains("malformed FLAC stream"));
+    assert!(read(b"fLaC\x80\xff\xff\xff").contains("malformed FLAC stream"));
 }
 
 #[test]

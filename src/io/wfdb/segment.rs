@@ -1,0 +1,170 @@
+//! Records of several segments: the parts of one recording, each a record of its own, joined in time.
+//!
+//! ```text
+//! fixed layout                       variable layout
+//! r/2 12 500 5000                    r/4 12 500 9000
+//! r_1 2500                           r_layout 0        signals of the whole record; no samples
+//! r_2 2500                           r_1 2500          any of these signals, in any order
+//!                                    ~ 4000            a gap
+//!                                    r_2 2500
+//! ```
+//!
+//! A signal that a segment lacks, and every signal in a gap, is NaN there.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use ndarray::{s, Array2};
+
+use super::header::{Header, Segment};
+use super::record::assemble;
+use super::{group, read_header};
+use crate::data::recording::Recording;
+use crate::error::{Fault, Result};
+
+const DOING: &str = "reading WFDB segments";
+/// Values a record may always have; beyond, four for each byte of its signal files.
+const VALUES: u64 = 1 << 23;
+const VALUES_A_BYTE: u64 = 4;
+
+/// Reads the segments beside the header and joins them.
+pub(super) fn join(header: &Header, folder: &Path) -> Result<Recording> {
+    let mut parts = Vec::new();
+    let mut budget = Budget::default();
+    let mut headers: HashMap<&str, Header> = HashMap::new();
+    for segment in &header.segments {
+        let Some(name) = &segment.name else { continue };
+        if !headers.contains_key(name.as_str()) {
+            headers.insert(name, read_header(&folder.join(format!("{name}.hea")))?);
+        }
+    }
+    let layout = layout(&header.segments, &headers);
+    let total = header.segments.iter().try_fold(0u64, |n, s| n.checked_add(s.frames)).unwrap_or(u64::MAX);
+    check_length(header, total)?;
+    for head in headers.values().filter(|h| layout.is_none_or(|l| l.name != h.name)) {
+        budget.count(head, folder)?;
+    }
+    let widest = headers.values().map(|h| h.signals.iter().map(|s| s.per_frame).fold(0, u64::saturating_add)).max();
+    budget.check(total.saturating_mul(widest.unwrap_or(1)))?;
+    for segment in header.segments.iter().filter(|s| s.frames > 0) {
+        parts.push((segment, part(segment, header, &headers, folder)?));
+    }
+    let leads = leads(layout, &parts)?;
+    stack(header, leads, &parts)
+}
+
+/// The header that lists the signals of a record of variable layout: a first segment without samples.
+fn layout<'h>(segments: &[Segment], headers: &'h HashMap<&str, Header>) -> Option<&'h Header> {
+    let first = segments.first().filter(|s| s.frames == 0)?;
+    headers.get(first.name.as_deref()?)
+}
+
+fn check_length(header: &Header, total: u64) -> Result<()> {
+    match header.frames {
+        Some(frames) if frames != total => {
+            let fault = Fault::new(DOING, "the segments do not add up to the record");
+            Err(fault.expected(format!("{frames} samples"), total).into())
+        }
+        _ if total == 0 => Err(Fault::new(DOING, "the record has no samples").into()),
+        _ => Ok(()),
+    }
+}
+
+/// Holds the size of the joined record against that of its signal files: gaps and repeated segments cost no bytes.
+#[derive(Default)]
+struct Budget {
+    seen: HashSet<PathBuf>,
+    bytes: u64,
+}
+
+impl Budget {
+    fn count(&mut self, header: &Header, folder: &Path) -> Result<()> {
+        for group in group::group(header, folder)? {
+            if self.seen.insert(group.path.clone()) {
+                self.bytes = self.bytes.saturating_add(group.size);
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, values: u64) -> Result<()> {
+        let most = self.bytes.saturating_mul(VALUES_A_BYTE).saturating_add(VALUES);
+        if values <= most {
+            return Ok(());
+        }
+        let fault = Fault::new(DOING, "the record is far longer than its signal files");
+        let fault = fault.expected(format!("at most {most} values for {} bytes", self.bytes), values);
+        Err(fault.hint("name the header of one segment instead").into())
+    }
+}
+
+/// The recording of a segment; none for a gap.
+fn part(
+    segment: &Segment,
+    whole: &Header,
+    headers: &HashMap<&str, Header>,
+    folder: &Path,
+) -> Result<Option<Recording>> {
+    let Some(header) = segment.name.as_deref().and_then(|name| headers.get(name)) else { return Ok(None) };
+    let fault = || Fault::new(DOING, "").record(&header.name);
+    if !header.segments.is_empty() {
+        return Err(fault().expected("a segment with signals", "segments within a segment").into());
+    }
+    if header.rate_hz != whole.rate_hz {
+        return Err(fault().field("rate").expected(format!("{} Hz", whole.rate_hz), header.rate_hz).into());
+    }
+    if header.frames.is_some_and(|frames| frames != segment.frames) {
+        let found = header.frames.unwrap_or(0);
+        return Err(fault().field("samples").expected(format!("{} samples", segment.frames), found).into());
+    }
+    let header = Header { frames: Some(segment.frames), ..header.clone() };
+    assemble(&header, folder).map(Some).map_err(|e| e.in_record(&header.name))
+}
+
+/// Names of the joined leads: those of the layout that any segment holds, else those of the segments, which must agree.
+fn leads(layout: Option<&Header>, parts: &[(&Segment, Option<Recording>)]) -> Result<Vec<String>> {
+    let recordings: Vec<&Recording> = parts.iter().filter_map(|(_, r)| r.as_ref()).collect();
+    let Some(first) = recordings.first() else {
+        return Err(Fault::new(DOING, "every segment is a gap").expected("a segment with samples", "none").into());
+    };
+    for other in &recordings {
+        if other.rate_hz != first.rate_hz {
+            let fault = Fault::new(DOING, "the segments have different sampling rates").record(&other.id);
+            return Err(fault.expected(format!("{} Hz", first.rate_hz), other.rate_hz).into());
+        }
+        if layout.is_none() && other.leads != first.leads {
+            let fault = Fault::new(DOING, "the segments have different signals").record(&other.id);
+            return Err(fault.expected(first.leads.join(", "), other.leads.join(", ")).into());
+        }
+    }
+    let Some(layout) = layout else { return Ok(first.leads.clone()) };
+    let names = layout.signals.iter().map(|s| s.name.clone());
+    Ok(names.filter(|name| recordings.iter().any(|r| r.leads.contains(name))).collect())
+}
+
+fn stack(header: &Header, leads: Vec<String>, parts: &[(&Segment, Option<Recording>)]) -> Result<Recording> {
+    let rate_hz = parts.iter().find_map(|(_, r)| r.as_ref()).map_or(header.rate_hz, |r| r.rate_hz);
+    let per_frame = (rate_hz / header.rate_hz).round().max(1.0) as u64;
+    let length = |s: &Segment| usize::try_from(s.frames.saturating_mul(per_frame)).unwrap_or(usize::MAX);
+    let total = parts.iter().map(|(s, _)| length(s)).fold(0, usize::saturating_add); // `Budget` has bounded it
+    let mut samples_mv = Array2::from_elem((leads.len(), total), f64::NAN);
+    let mut at = 0;
+    let mut notes = Vec::new();
+    for (segment, recording) in parts {
+        let end = at + length(segment);
+        if let Some(recording) = recording {
+            for (name, row) in leads.iter().zip(samples_mv.rows_mut()) {
+                let Some(place) = recording.leads.iter().position(|l| l == name) else { continue };
+                row_slice(row, at, end).assign(&recording.samples_mv.row(place));
+            }
+            notes.extend(recording.notes.iter().filter(|n| !notes.contains(*n)).cloned().collect::<Vec<_>>());
+        }
+        at = end;
+    }
+    let recording = Recording::new(&header.name, leads, rate_hz, samples_mv)?;
+    Ok(notes.into_iter().fold(recording, Recording::note))
+}
+
+fn row_slice(row: ndarray::ArrayViewMut1<f64>, start: usize, end: usize) -> ndarray::ArrayViewMut1<f64> {
+    row.slice_move(s![start..end])
+}
