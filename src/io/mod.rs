@@ -18,6 +18,8 @@ pub mod gif;
 pub mod hdf5;
 pub mod npy;
 pub mod output;
+pub mod plot;
+pub mod sink;
 pub mod table;
 pub mod unstated;
 pub mod wfdb;

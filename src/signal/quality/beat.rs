@@ -94,11 +94,29 @@ impl Beats {
         100.0 * (0..n).filter(is_ectopic).count() as f64 / n as f64
     }
 
-    /// Why the stated sampling rate must be wrong, in words: a QRS narrower than any ventricle's with a fast heart, or
-    /// wider than most blocks with a slow one. Twice or half the true rate shows both.
+    /// The median beat after QRS: leads x samples.
+    pub fn after_qrs(&self) -> ArrayView2<'_, f64> {
+        let start = self.before + (QRS_SECONDS * self.rate_hz) as usize;
+        self.median.slice(s![.., start.min(self.median.ncols())..])
+    }
+
+    /// Time from R to the peak of T over the square root of the RR interval, s: Bazett's measure, without the end of T,
+    /// which is hard to find. T is where all leads together lie highest from 80 ms on. NaN without a beat.
+    pub fn t_peak_bazett(&self, heart_rate: f64) -> f64 {
+        let rr = 60.0 / heart_rate;
+        let start = self.before + (0.08 * self.rate_hz) as usize;
+        let end = (self.before + (0.7 * rr * self.rate_hz) as usize).min(self.median.ncols());
+        let level: Vec<f64> = self.median.rows().into_iter().map(|row| rpeak::median(row.to_vec())).collect();
+        let height = |n: usize| self.median.column(n).iter().zip(&level).map(|(v, m)| (v - m).powi(2)).sum::<f64>();
+        let top = (start..end).map(|n| (n, height(n))).max_by(|a, b| a.1.total_cmp(&b.1));
+        top.map_or(f64::NAN, |(n, _)| (n - self.before) as f64 / self.rate_hz / rr.sqrt())
+    }
+
+    /// Why the stated sampling rate must be wrong, in words: twice the true rate makes a fast heart whose QRS is narrow and
+    /// whose T comes too early even for that; half the true rate a slow one whose QRS is wider than most blocks.
     pub fn wrong_rate(&self, heart_rate: f64) -> Option<String> {
         let qrs_ms = self.qrs_ms();
-        let narrow = qrs_ms < 56.0 && heart_rate > 90.0;
+        let narrow = qrs_ms <= 66.0 && heart_rate > 95.0 && self.t_peak_bazett(heart_rate) < 0.225;
         let wide = qrs_ms > 150.0 && heart_rate < 50.0;
         let words = || format!("QRS of {qrs_ms:.0} ms at {heart_rate:.0} beats a minute; is the sampling rate right?");
         (narrow || wide).then(words)

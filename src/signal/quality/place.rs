@@ -3,8 +3,7 @@
 //! Identities hold for any heart, so a lead that breaks them, or mends them when turned over, is named with certainty.
 //! Exchanged electrodes break no identity. Two guesses are made from the median beat:
 //!
-//! - arms: lead I is a mirror image of V6, and aVR points up, as neither does in a usual heart (a heart on the right side
-//!   does both);
+//! - arms: lead I is the mirror image of V6, which in a usual heart looks alike (a heart on the right side does the same);
 //! - chest: walking from V1 to V6 the beat changes gradually. The way is the sum of the distances between the beats of
 //!   neighbours; where it gets much shorter with one lead turned over or two exchanged, that is what happened.
 
@@ -16,6 +15,8 @@ use crate::data::ecg::{Lead, Verdict, LEADS};
 
 /// Two leads that differ by less than this share of what they move are one lead.
 const SAME_SHARE: f64 = 0.02;
+/// Correlation of I and V6 below which they mirror each other.
+const MIRRORED: f64 = -0.4;
 /// Turning a chest lead over is believed where the way gets shorter than this share of itself.
 const TURNED: f64 = 0.80;
 /// Exchanging two chest leads is believed where the way gets shorter than this share of itself.
@@ -48,8 +49,8 @@ pub(super) fn judge(subject: &Subject, beats: &Beats, flat: &[bool; LEADS], foun
     for (one, two) in &doubles {
         found.add(Verdict::Bad, "duplicate-lead", format!("{one} and {two} are the same"));
     }
-    if has_exchanged_arms(beats.median.view()) {
-        let words = "QRS down in I and up in aVR: arm electrodes exchanged, or a heart on the right";
+    if has_exchanged_arms(beats) {
+        let words = "I is the mirror image of V6: arm electrodes exchanged, or a heart on the right";
         found.add(Verdict::Usable, "arm-reversal", words);
     }
     let chest = |lead: usize| flat.get(lead).copied().unwrap_or(false) || doubles.iter().any(|d| d.1 as usize == lead);
@@ -102,19 +103,13 @@ fn doubles(clean: ArrayView2<f64>, derived: &[bool; LEADS], flat: &[bool; LEADS]
     pairs
 }
 
-/// Whether lead I mirrors V6 while aVR points up.
-fn has_exchanged_arms(median: ArrayView2<f64>) -> bool {
-    if median.ncols() == 0 {
-        return false;
-    }
-    let lead = |lead: Lead| median.slice(s![lead as usize..=lead as usize, ..]);
-    let up = |row: ArrayView2<f64>| {
-        let mean = row.mean().unwrap_or(0.0);
-        row.iter().map(|v| v - mean).fold((0.0f64, 0.0f64), |(l, h), v| (l.min(v), h.max(v)))
+/// Whether lead I mirrors V6, in the whole beat and in the T wave alone: an axis far to the right mirrors QRS only.
+fn has_exchanged_arms(beats: &Beats) -> bool {
+    let alike = |beat: ArrayView2<f64>| {
+        let lead = |lead: Lead| beat.slice(s![lead as usize..=lead as usize, ..]);
+        correlation(lead(Lead::I), lead(Lead::V6))
     };
-    let (low, high) = up(lead(Lead::AVR));
-    let (down_one, up_one) = up(lead(Lead::I));
-    correlation(lead(Lead::I), lead(Lead::V6)) < -0.3 && high > -low && -down_one > up_one
+    alike(beats.median.view()) < MIRRORED && alike(beats.after_qrs()) < 0.0
 }
 
 /// What happened to the chest leads.
