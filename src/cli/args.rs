@@ -56,6 +56,14 @@ pub struct ComputeArgs {
     pub batch: usize,
 }
 
+/// How wide a program without a model runs.
+#[derive(Args, Debug, Clone)]
+pub struct ThreadArgs {
+    /// Threads of the processor [default: all].
+    #[arg(long, value_name = "N", value_parser = threads, help_heading = "Computing")]
+    pub threads: Option<usize>,
+}
+
 /// Origin lines of tables.
 #[derive(Args, Debug, Clone)]
 pub struct TableArgs {

@@ -28,6 +28,7 @@ use super::rpeak;
 use crate::data::ecg::{Lead, Quality, Verdict, LEADS};
 use crate::error::Error;
 
+pub mod advice;
 pub mod beat;
 pub mod noise;
 pub mod place;
