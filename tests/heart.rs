@@ -184,18 +184,22 @@ fn recording(eight: &Array2<f64>, rate_hz: f64, seed: u64) -> Recording {
     Recording::new(format!("heart{seed}"), names, rate_hz, twelve).unwrap()
 }
 
-/// Adds muscle noise (20 to 150 Hz) to every lead, so strong that lead by lead the signal has `snr_db` more power.
+/// Adds muscle noise (20 to 150 Hz) to I, II and the chest leads, so strong that lead by lead the signal has `snr_db` more
+/// power; the other limb leads follow.
 pub fn add_muscle(recording: &mut Recording, snr_db: f64, seed: u64) {
     let mut random = Random(seed ^ 0x00c0_ffee);
     let rate_hz = recording.rate_hz;
     let high = (0.45 * rate_hz).min(150.0);
     let filter = Filter::butterworth(2, Band::BandPass(20.0, high), rate_hz).unwrap();
-    for mut row in recording.samples_mv.rows_mut() {
+    let rows: Vec<usize> = [0, 1].into_iter().chain(6..12).collect();
+    let mut eight = recording.samples_mv.select(ndarray::Axis(0), &rows);
+    for mut row in eight.rows_mut() {
         let noise = filter.forward(&(0..row.len()).map(|_| random.normal()).collect::<Vec<_>>());
         let mean = row.mean().unwrap();
         let power = |sum: f64| sum / row.len() as f64;
         let signal = power(row.iter().map(|v| (v - mean).powi(2)).sum());
         let scale = (signal / 10f64.powf(snr_db / 10.0) / power(noise.iter().map(|v| v * v).sum())).sqrt();
-        row.iter_mut().zip(noise).for_each(|(v, n)| *v = ((*v + scale * n) * 1000.0).round() / 1000.0);
+        row.iter_mut().zip(noise).for_each(|(v, n)| *v += scale * n);
     }
+    recording.samples_mv = self::recording(&eight, rate_hz, 0).samples_mv;
 }

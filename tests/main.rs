@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::print_stdout)]
 
 mod docs;
+mod ecg_prep;
 mod floors;
 mod formats;
 mod h5py;
@@ -14,5 +15,6 @@ mod pipeline;
 mod preset;
 mod program;
 mod quality;
+mod rpeak;
 mod signal;
 mod support;

@@ -42,7 +42,7 @@ pub fn identities(samples: ArrayView2<f64>, derived: &[bool; LEADS]) -> Vec<(&'s
 /// Adds what is wrong with the places of the leads.
 pub(super) fn judge(subject: &Subject, beats: &Beats, flat: &[bool; LEADS], found: &mut Findings) {
     let derived = subject.sources.derived();
-    if let Some(lead) = inverted_limb(subject.recorded, &derived) {
+    if let Some(lead) = inverted_limb(subject.clean, &derived) {
         found.add(Verdict::Bad, "inverted-lead", format!("the limb leads agree when {lead} is turned over"));
     }
     let doubles = doubles(subject.clean, &derived, flat);
