@@ -79,7 +79,8 @@ fn folders_of_wfdb_and_csv_are_read_again() {
     succeed("ecg-prep a.csv b.csv c.csv -o direct.h5", out.path());
     for (format, ending) in [("wfdb", "hea"), ("csv", "csv")] {
         succeed(&format!("ecg-prep a.csv b.csv c.csv -o {format} --format {format}"), out.path());
-        let back = format!("ecg-prep {format}/a.{ending} {format}/b.{ending} {format}/c.{ending} --preset raw -o back.h5");
+        let back =
+            format!("ecg-prep {format}/a.{ending} {format}/b.{ending} {format}/c.{ending} --preset raw -o back.h5");
         succeed(&back, out.path());
         let (direct, back) = (read(&out.path().join("direct.h5")), read(&out.path().join("back.h5")));
         assert_eq!(back.iter().map(|e| e.id.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
@@ -146,7 +147,10 @@ fn quality_is_reported_checked_and_dropped() {
     assert_eq!(checked.status.code(), Some(1), "{said}");
     assert!(said.contains("good: good (") && said.contains("flat: bad (") && said.contains("hum: usable ("), "{said}");
     assert!(said.contains("  flat-lead: V3 does not move\n    -> an electrode was off"), "{said}");
-    assert!(said.contains("broken.csv: bad\n  unreadable: ") && said.contains("4 records: 1 good, 1 usable, 2 bad"), "{said}");
+    assert!(
+        said.contains("broken.csv: bad\n  unreadable: ") && said.contains("4 records: 1 good, 1 usable, 2 bad"),
+        "{said}"
+    );
     assert_eq!(names(out.path()), ["broken.csv", "check.csv", "flat.csv", "good.csv", "hum.csv"]);
     succeed("ecg-prep good.csv hum.csv --check", out.path());
     let words = format!("ecg-prep {all} --keep-going --min-quality usable --rejects r.csv --report q.csv -o e.h5");
@@ -156,11 +160,16 @@ fn quality_is_reported_checked_and_dropped() {
     assert_eq!(verdicts, [("good", Verdict::Good), ("hum", Verdict::Usable)]);
     assert!(kept[1].quality.reasons[0].starts_with("mains: "), "{:?}", kept[1].quality.reasons);
     let rejects = fs::read_to_string(out.path().join("r.csv")).unwrap();
-    assert!(rejects.lines().count() == 3 && rejects.contains("flat,flat.csv,quality,flat-lead: V3 does not move"), "{rejects}");
+    assert!(
+        rejects.lines().count() == 3 && rejects.contains("flat,flat.csv,quality,flat-lead: V3 does not move"),
+        "{rejects}"
+    );
     let report = fs::read_to_string(out.path().join("q.csv")).unwrap();
     let rows: Vec<&str> = report.lines().collect();
     assert!(rows[0].starts_with("id,file,verdict,codes,reasons,heart_rate_per_min,r_peaks,"), "{report}");
-    assert!(rows.len() == 5 && rows[2].starts_with("flat,flat.csv,bad,flat-lead,") && rows[4].contains(",bad,unreadable,"));
+    assert!(
+        rows.len() == 5 && rows[2].starts_with("flat,flat.csv,bad,flat-lead,") && rows[4].contains(",bad,unreadable,")
+    );
 }
 
 #[test]
@@ -189,6 +198,9 @@ fn many_threads_keep_the_order_and_the_numbers() {
         assert!(output.status.success(), "{}", text(&output.stderr));
     }
     let (one, four) = (read(&out.path().join("t1.h5")), read(&out.path().join("t4.h5")));
-    assert_eq!(one.iter().map(|e| e.id.clone()).collect::<Vec<_>>(), (0..9).map(|k| format!("p{k}")).collect::<Vec<_>>());
+    assert_eq!(
+        one.iter().map(|e| e.id.clone()).collect::<Vec<_>>(),
+        (0..9).map(|k| format!("p{k}")).collect::<Vec<_>>()
+    );
     assert!(one == four);
 }

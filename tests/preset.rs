@@ -65,7 +65,9 @@ fn the_banded_baseline_equals_a_sparse_solver() {
     let time = start.elapsed();
     let found = Array2::from_shape_vec((12, 5000), rows).unwrap();
     let distance = distance(&found, &golden()["baseline"]);
-    println!("result als baseline: largest difference to spsolve {distance:.1e} mV; 12 leads in {time:.1?} (test profile)");
+    println!(
+        "result als baseline: largest difference to spsolve {distance:.1e} mV; 12 leads in {time:.1?} (test profile)"
+    );
     assert!(distance < 1e-6);
 }
 
@@ -84,7 +86,8 @@ fn gain_db(hz: f64) -> f64 {
         step.apply(&mut x, 500.0).unwrap();
     }
     let turn = |n: usize| 2.0 * PI * hz * (n as f64 - samples as f64 / 2.0) / 500.0;
-    let (re, im) = x.iter().enumerate().fold((0.0, 0.0), |(c, s), (n, v)| (c + v * turn(n).cos(), s + v * turn(n).sin()));
+    let (re, im) =
+        x.iter().enumerate().fold((0.0, 0.0), |(c, s), (n, v)| (c + v * turn(n).cos(), s + v * turn(n).sin()));
     20.0 * f64::hypot(re, im).log10()
 }
 
@@ -99,7 +102,10 @@ fn the_frequency_response_of_clean_is_that_of_scipy() {
         worst = worst.max((found - expected).abs());
         assert!((found - expected).abs() < 0.5, "{hz} Hz: {found} dB, scipy {expected} dB");
     }
-    println!("result clean response: largest difference to scipy {worst:.4} dB at {} frequencies, bar 0.5 dB", points.len());
+    println!(
+        "result clean response: largest difference to scipy {worst:.4} dB at {} frequencies, bar 0.5 dB",
+        points.len()
+    );
 }
 
 #[test]
@@ -115,7 +121,9 @@ fn resampling_error_is_below_minus_60_db() {
             let y = Resampler::new(from_hz, to_hz).unwrap().all(&x);
             let half = (to_hz / 2.0) as usize;
             let inner = half..y.len() - half;
-            let rms = |f: &dyn Fn(usize) -> f64| (inner.clone().map(|n| f(n).powi(2)).sum::<f64>() / inner.len() as f64).sqrt();
+            let rms = |f: &dyn Fn(usize) -> f64| {
+                (inner.clone().map(|n| f(n).powi(2)).sum::<f64>() / inner.len() as f64).sqrt()
+            };
             let error = rms(&|n| y[n] - value(n as f64 / to_hz)) / rms(&|n| value(n as f64 / to_hz));
             worst = worst.max(20.0 * error.log10());
         }

@@ -90,7 +90,8 @@ impl CleanArgs {
 /// Where the options ask for what cannot be done.
 pub fn about(options: &PrepareOptions) -> Result<About> {
     let steps = options.describe()?;
-    let standardised = options.recipe()?.iter().any(|s| matches!(s, Step::ZScore(Group::Lead | Group::Record | Group::Kind)));
+    let standardised =
+        options.recipe()?.iter().any(|s| matches!(s, Step::ZScore(Group::Lead | Group::Record | Group::Kind)));
     let unit = if standardised { "sd" } else { "mV" };
     Ok(About { rate_hz: options.rate_hz()?, preset: options.name().to_owned(), steps, unit })
 }

@@ -74,7 +74,9 @@ impl Log {
             return ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         }
         let bar = ProgressBar::new_spinner();
-        if let Ok(style) = ProgressStyle::with_template("{prefix} {spinner} {human_pos} records, {per_sec}, {elapsed} {wide_msg}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{prefix} {spinner} {human_pos} records, {per_sec}, {elapsed} {wide_msg}")
+        {
             bar.set_style(style);
         }
         bar.with_prefix(self.name)

@@ -153,7 +153,11 @@ impl Pictures {
     /// The file format that a name asks for.
     pub fn format(path: &Path) -> PlotFormat {
         let is_svg = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("svg"));
-        if is_svg { PlotFormat::Svg } else { PlotFormat::Png }
+        if is_svg {
+            PlotFormat::Svg
+        } else {
+            PlotFormat::Png
+        }
     }
 
     /// Writes the picture of a record.

@@ -22,7 +22,8 @@ fn unfinished<T>(change: impl FnOnce(&mut HashMap<PathBuf, Destination>) -> T) -
 pub fn remove_unfinished() {
     unfinished(|map| {
         for (path, _) in map.drain() {
-            let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path)); // the most that can be done
+            let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path));
+            // the most that can be done
         }
     });
 }

@@ -124,7 +124,8 @@ fn paper(on: &mut dyn Canvas) {
     on.rectangle([0.0, 0.0, PAGE[0], PAGE[1]], BLANK);
     on.rectangle(PAPER, GROUND);
     for (bold, colour, thick) in [(false, FINE, 0.125), (true, BOLD, 0.25)] {
-        let lines = |length: f64| (0..=length as usize).filter(move |mm| mm.is_multiple_of(5) == bold).map(|mm| mm as f64);
+        let lines =
+            |length: f64| (0..=length as usize).filter(move |mm| mm.is_multiple_of(5) == bold).map(|mm| mm as f64);
         lines(width).for_each(|mm| on.rectangle([left + mm, top, thick, height], colour));
         lines(height).for_each(|mm| on.rectangle([left, top + mm, width + thick, thick], colour));
     }
@@ -234,7 +235,8 @@ mod tests {
     }
 
     fn legend(synthetic: bool) -> Legend {
-        let steps = vec!["leads: standard order".to_owned(), "low-pass 40 Hz, Butterworth order 4, zero-phase".to_owned()];
+        let steps =
+            vec!["leads: standard order".to_owned(), "low-pass 40 Hz, Butterworth order 4, zero-phase".to_owned()];
         Legend { preset: "clean".into(), steps, unit: "mV", synthetic, tool: "ecg-prep 0.1.0".into() }
     }
 

@@ -82,7 +82,6 @@ impl Sources {
         }
         ordered
     }
-
 }
 
 #[cfg(test)]

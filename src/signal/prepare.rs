@@ -57,7 +57,11 @@ pub struct PrepareOptions {
 impl PrepareOptions {
     /// The name of the way to clean: the preset's, or `steps` for a list given by hand.
     pub fn name(&self) -> &'static str {
-        if self.steps.is_some() { "steps" } else { self.preset.name() }
+        if self.steps.is_some() {
+            "steps"
+        } else {
+            self.preset.name()
+        }
     }
 
     /// The steps, in their order.
@@ -242,11 +246,12 @@ fn check_values(sources: &Sources, samples: ArrayView2<f64>, span: Span) -> std:
     Ok(())
 }
 
-/// 99th percentile of the distance from the median.
+/// 99th percentile of the distance from the median; 0 where no distance can be too large.
 fn tall_mv(mut values: Vec<f64>) -> f64 {
     let n = values.len();
-    if n == 0 {
-        return 0.0;
+    let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(l, h), &v| (l.min(v), h.max(v)));
+    if n == 0 || high - low <= TALL_MV {
+        return 0.0; // nothing to sort
     }
     let median = *values.select_nth_unstable_by(n / 2, f64::total_cmp).1;
     values.iter_mut().for_each(|v| *v = (*v - median).abs());
@@ -269,13 +274,7 @@ fn resample(by: &Resampler, x: &Array2<f64>, origin: usize, before: usize, after
 }
 
 /// R peaks of the window. The published rule takes its mean from the window; the other detector hears the margin too.
-fn find_peaks(
-    x: &Array2<f64>,
-    before: usize,
-    recorded: usize,
-    rate_hz: f64,
-    detector: Detector,
-) -> Result<Vec<usize>> {
+fn find_peaks(x: &Array2<f64>, before: usize, recorded: usize, rate_hz: f64, detector: Detector) -> Result<Vec<usize>> {
     let lead: Vec<f64> = x.row(Lead::II as usize).to_vec();
     if detector == Detector::Published {
         let window: Vec<f64> = lead.into_iter().skip(before).take(recorded).collect();

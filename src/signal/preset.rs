@@ -65,7 +65,9 @@ impl Preset {
         let notch = mains_hz.map(|hz| Step::Notch { hz, quality: NOTCH_QUALITY });
         let (before, after) = match self {
             Preset::Raw => (vec![], vec![]),
-            Preset::Clean => (vec![], vec![Step::HighPass { order: 2, hz: 0.67 }, Step::LowPass { order: 4, hz: 40.0 }]),
+            Preset::Clean => {
+                (vec![], vec![Step::HighPass { order: 2, hz: 0.67 }, Step::LowPass { order: 4, hz: 40.0 }])
+            }
             Preset::ZScore => (vec![], vec![Step::ZScore(Group::Lead)]),
             Preset::CardioNets => {
                 let band = Step::BandPass { order: 5, low_hz: 0.67, high_hz: 40.0 };

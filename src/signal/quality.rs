@@ -275,11 +275,18 @@ fn rhythm(subject: &Subject, beats: &Beats, found: &mut Findings) -> Measures {
 
 fn judge_noise(noise: &noise::Noise, found: &mut Findings) {
     if noise.mains_uv > MAINS_UV {
-        let words = format!("{:.0} uV at {} Hz in {}; --mains {} removes it", noise.mains_uv, noise.mains_hz, noise.mains_lead, noise.mains_hz);
+        let words = format!(
+            "{:.0} uV at {} Hz in {}; --mains {} removes it",
+            noise.mains_uv, noise.mains_hz, noise.mains_lead, noise.mains_hz
+        );
         found.add(Verdict::Usable, "mains", words);
     }
     if noise.wander_uv > WANDER_UV {
-        found.add(Verdict::Usable, "wander", format!("{:.0} uV below 0.67 Hz in {}", noise.wander_uv, noise.wander_lead));
+        found.add(
+            Verdict::Usable,
+            "wander",
+            format!("{:.0} uV below 0.67 Hz in {}", noise.wander_uv, noise.wander_lead),
+        );
     }
     if noise.muscle_uv > MUSCLE_UV {
         let words = format!("{:.0} uV above 40 Hz in {}", noise.muscle_uv, noise.muscle_lead);

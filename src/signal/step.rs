@@ -203,7 +203,7 @@ impl Step {
             }
             _ => {
                 if let Some(filter) = self.filter(rate_hz)? {
-                    rows(samples, |x| filter.zero_phase(&x, (PAD_SECONDS * rate_hz) as usize));
+                    filter.zero_phase_rows(&mut samples.view_mut(), (PAD_SECONDS * rate_hz) as usize);
                 }
             }
         }
@@ -291,7 +291,8 @@ mod tests {
 
     #[test]
     fn steps_that_mean_nothing_are_refused() {
-        let wrong = "blur:3 lowpass lowpass:0 lowpass:40:0 lowpass:40:4:1 highpass:-1 highpass:nan notch:50:inf bandpass:40-1 \
+        let wrong =
+            "blur:3 lowpass lowpass:0 lowpass:40:0 lowpass:40:4:1 highpass:-1 highpass:nan notch:50:inf bandpass:40-1 \
                      clip:0 als:1e7 als:1e7:1:5 als:1e7:0.3:1000000 zscore:all resample:10 resample:333.33";
         for word in wrong.split_whitespace() {
             let error = Step::parse_list(word).unwrap_err();

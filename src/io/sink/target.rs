@@ -16,7 +16,10 @@ pub struct Target {
 
 enum Place {
     /// The main file, and those that are complete and wait for `finish`.
-    File { path: PathBuf, ready: Vec<Output> },
+    File {
+        path: PathBuf,
+        ready: Vec<Output>,
+    },
     Folder(Folder),
 }
 
@@ -55,13 +58,21 @@ impl Target {
         };
         if !self.seen.insert(name.clone()) {
             let hint = "records are named after their files: rename one, or prepare them into two outputs";
-            return Err(fault("").field("file name").expected("unique names", format!("{name} again")).hint(hint).into());
+            return Err(fault("")
+                .field("file name")
+                .expected("unique names", format!("{name} again"))
+                .hint(hint)
+                .into());
         }
         Ok(name)
     }
 
     fn format(&self) -> &str {
-        if self.ending == "hea" { "wfdb" } else { &self.ending }
+        if self.ending == "hea" {
+            "wfdb"
+        } else {
+            &self.ending
+        }
     }
 
     /// Writes one file of a record: `name` with `ending`.
@@ -106,5 +117,9 @@ impl Target {
 pub fn file_name(id: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' };
     let name: String = id.chars().take(200).map(plain).collect();
-    if name.is_empty() || name.starts_with('-') { format!("_{name}") } else { name }
+    if name.is_empty() || name.starts_with('-') {
+        format!("_{name}")
+    } else {
+        name
+    }
 }

@@ -31,9 +31,12 @@ fn furthest(ecg: &Ecg, found: &crate::data::recording::Recording) -> f64 {
 #[test]
 fn every_format_comes_back_within_its_step() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, format, step) in
-        [("a.hea", Format::Wfdb, 0.000_51), ("a.csv", Format::Csv, 1e-5), ("a.npy", Format::Npy, 1e-9), ("a.h5", Format::Hdf5, 1e-9)]
-    {
+    for (name, format, step) in [
+        ("a.hea", Format::Wfdb, 0.000_51),
+        ("a.csv", Format::Csv, 1e-5),
+        ("a.npy", Format::Npy, 1e-9),
+        ("a.h5", Format::Hdf5, 1e-9),
+    ] {
         for offset in [0.0, 40.0] {
             let (path, ecg) = (folder.path().join(name), ecg("a", offset));
             write(&path, format, std::slice::from_ref(&ecg)).unwrap();
@@ -66,5 +69,11 @@ fn a_folder_takes_many_records_and_one_file_takes_one() {
     let mut left: Vec<_> = std::fs::read_dir(out.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["csv", "wfdb"]);
-    assert_eq!(EcgSink::begin("-".as_ref(), Format::Wfdb, &about(), &Provenance::now("t", "t".into())).err().unwrap().exit_code(), 2);
+    assert_eq!(
+        EcgSink::begin("-".as_ref(), Format::Wfdb, &about(), &Provenance::now("t", "t".into()))
+            .err()
+            .unwrap()
+            .exit_code(),
+        2
+    );
 }

@@ -83,7 +83,8 @@ impl Beats {
         if n < 5 {
             return f64::NAN;
         }
-        let gaps: Vec<f64> = self.r_peak.windows(2).map(|w| w.iter().rev().fold(0.0, |d, &r| r as f64 - d).abs()).collect();
+        let gaps: Vec<f64> =
+            self.r_peak.windows(2).map(|w| w.iter().rev().fold(0.0, |d, &r| r as f64 - d).abs()).collect();
         let usual = rpeak::median(gaps.clone());
         let gap = |k: Option<usize>| k.and_then(|k| gaps.get(k)).copied().unwrap_or(usual);
         let is_ectopic = |k: &usize| {
@@ -147,7 +148,11 @@ pub fn correlation(a: ArrayView2<f64>, b: ArrayView2<f64>) -> f64 {
             (ab, aa, bb) = (ab + x * y, aa + x * x, bb + y * y);
         }
     }
-    if aa * bb > 0.0 { ab / (aa * bb).sqrt() } else { 0.0 }
+    if aa * bb > 0.0 {
+        ab / (aa * bb).sqrt()
+    } else {
+        0.0
+    }
 }
 
 /// Power of the median beat over the power of what the median beat adds to it, dB; NaN with fewer than three whole
@@ -195,7 +200,8 @@ mod tests {
         let r_peak: Vec<usize> = (0..10).map(|k| 300 + 400 * k).collect();
         let wave = |(_, n): (usize, usize)| {
             let bump = |at: f64, width: f64| (-0.5 * ((n as f64 - at) / width).powi(2)).exp();
-            let one = |(k, &r): (usize, &usize)| if k == 4 { -bump(r as f64 + 25.0, 25.0) } else { bump(r as f64, 6.0) };
+            let one =
+                |(k, &r): (usize, &usize)| if k == 4 { -bump(r as f64 + 25.0, 25.0) } else { bump(r as f64, 6.0) };
             r_peak.iter().enumerate().map(one).sum::<f64>()
         };
         let beats = Beats::of(Array2::from_shape_fn((12, 4500), wave).view(), &r_peak, 500.0);

@@ -5,7 +5,7 @@
 
 use std::f64::consts::TAU;
 
-use ndarray::{ArrayView1, ArrayView2};
+use ndarray::{Array1, ArrayView1, ArrayView2};
 
 use crate::data::ecg::Lead;
 use crate::signal::rpeak::median;
@@ -32,6 +32,7 @@ pub struct Noise {
 /// Measures all leads; both arrays are leads x samples at the same rate.
 pub fn measure(unfiltered: ArrayView2<f64>, clean: ArrayView2<f64>, rate_hz: f64) -> Noise {
     let lead = Lead::I;
+    let tables = Mains::all(rate_hz, unfiltered.ncols());
     let mut noise = Noise {
         mains_uv: 0.0,
         mains_hz: 50.0,
@@ -46,14 +47,14 @@ pub fn measure(unfiltered: ArrayView2<f64>, clean: ArrayView2<f64>, rate_hz: f64
         let slow = moving_mean(&rest, (0.1 * rate_hz) as usize);
         let mean = slow.iter().sum::<f64>() / slow.len().max(1) as f64;
         let wander = rms(slow.iter().map(|v| v - mean));
-        let mut fast: Vec<f64> = rest.iter().zip(&slow).map(|(r, s)| r - s).collect();
-        for hz in [50.0, 60.0] {
-            let amplitude = mains(&fast, hz, rate_hz);
-            subtract(&mut fast, hz, rate_hz);
+        let mut fast: Array1<f64> = rest.iter().zip(&slow).map(|(r, s)| r - s).collect();
+        for mains in &tables {
+            let amplitude = mains.remove(&mut fast);
             if amplitude > noise.mains_uv {
-                (noise.mains_uv, noise.mains_hz, noise.mains_lead) = (amplitude, hz, lead);
+                (noise.mains_uv, noise.mains_hz, noise.mains_lead) = (amplitude, mains.hz, lead);
             }
         }
+        let fast = fast.to_vec();
         let pieces = fast.chunks((0.05 * rate_hz).max(1.0) as usize);
         let muscle = median(pieces.map(|piece| rms(piece.iter().copied())).collect());
         if wander > noise.wander_uv {
@@ -85,41 +86,63 @@ fn moving_mean(x: &[f64], width: usize) -> Vec<f64> {
     (0..x.len()).map(around).map(|(start, end)| (upto(end) - upto(start)) / (end - start) as f64).collect()
 }
 
-/// Cosine and sine amplitude at one frequency (Goertzel's recurrence would save little here: the turn is one product).
-fn sine(x: &[f64], hz: f64, rate_hz: f64) -> (f64, f64) {
-    let (turn_sin, turn_cos) = (TAU * hz / rate_hz).sin_cos();
-    let (mut c, mut s) = (1.0, 0.0);
-    let (mut along, mut across) = (0.0, 0.0);
-    for v in x {
-        along += v * c;
-        across += v * s;
-        (c, s) = (c * turn_cos - s * turn_sin, s * turn_cos + c * turn_sin);
-    }
-    let scale = 2.0 / x.len().max(1) as f64;
-    (along * scale, across * scale)
+/// Cosine and sine of one frequency, scaled so that a product with a signal is its amplitude there.
+struct Sine {
+    cos: Array1<f64>,
+    sin: Array1<f64>,
 }
 
-/// Amplitude at a mains frequency above that of its neighbours, 3 Hz away; 0 where the rate has no room for it.
-fn mains(x: &[f64], hz: f64, rate_hz: f64) -> f64 {
-    if hz + 5.0 > rate_hz / 2.0 {
-        return 0.0;
+impl Sine {
+    fn new(hz: f64, rate_hz: f64, samples: usize) -> Sine {
+        let (turn_sin, turn_cos) = (TAU * hz / rate_hz).sin_cos();
+        let (mut c, mut s) = ((2.0 / samples.max(1) as f64).sqrt(), 0.0);
+        let (mut cos, mut sin) = (Vec::with_capacity(samples), Vec::with_capacity(samples));
+        for _ in 0..samples {
+            cos.push(c);
+            sin.push(s);
+            (c, s) = (c * turn_cos - s * turn_sin, s * turn_cos + c * turn_sin);
+            // one product is faster than a sine
+        }
+        Sine { cos: cos.into(), sin: sin.into() }
     }
-    let size = |hz: f64| {
-        let (a, b) = sine(x, hz, rate_hz);
-        a.hypot(b)
-    };
-    let beside = size(hz - 3.0).max(size(hz + 3.0));
-    let here = size(hz);
-    if here > 3.0 * beside { here } else { 0.0 }
+
+    /// Its share of a signal.
+    fn amplitude(&self, x: &Array1<f64>) -> f64 {
+        (2.0 / x.len().max(1) as f64).sqrt() * self.cos.dot(x).hypot(self.sin.dot(x))
+    }
+
+    fn subtract(&self, x: &mut Array1<f64>) {
+        let (along, across) = (self.cos.dot(x), self.sin.dot(x));
+        x.scaled_add(-along, &self.cos);
+        x.scaled_add(-across, &self.sin);
+    }
 }
 
-fn subtract(x: &mut [f64], hz: f64, rate_hz: f64) {
-    let (along, across) = sine(x, hz, rate_hz);
-    let (turn_sin, turn_cos) = (TAU * hz / rate_hz).sin_cos();
-    let (mut c, mut s) = (1.0, 0.0);
-    for v in x {
-        *v -= along * c + across * s;
-        (c, s) = (c * turn_cos - s * turn_sin, s * turn_cos + c * turn_sin);
+/// A mains frequency with its neighbours, 3 Hz away on either side.
+struct Mains {
+    hz: f64,
+    here: Sine,
+    beside: [Sine; 2],
+}
+
+impl Mains {
+    /// Those the rate has room for.
+    fn all(rate_hz: f64, samples: usize) -> Vec<Mains> {
+        let sine = |hz: f64| Sine::new(hz, rate_hz, samples);
+        let mains = |hz: f64| Mains { hz, here: sine(hz), beside: [sine(hz - 3.0), sine(hz + 3.0)] };
+        [50.0, 60.0].into_iter().filter(|hz| hz + 5.0 <= rate_hz / 2.0).map(mains).collect()
+    }
+
+    /// Takes it out of a signal; its amplitude where it stands out among its neighbours, else 0.
+    fn remove(&self, x: &mut Array1<f64>) -> f64 {
+        let here = self.here.amplitude(x);
+        let beside = self.beside.iter().map(|sine| sine.amplitude(x)).fold(0.0, f64::max);
+        self.here.subtract(x);
+        if here > 3.0 * beside {
+            here
+        } else {
+            0.0
+        }
     }
 }
 
@@ -139,7 +162,8 @@ pub fn clipped(row: ArrayView1<f64>, rate_hz: f64) -> usize {
             match (on, start) {
                 (true, None) => start = Some(n),
                 (false, Some(first)) => {
-                    let away = |at: Option<usize>| at.and_then(|at| x.get(at)).is_some_and(|v| (v - extreme).abs() > steep);
+                    let away =
+                        |at: Option<usize>| at.and_then(|at| x.get(at)).is_some_and(|v| (v - extreme).abs() > steep);
                     if n - first >= least && (away(first.checked_sub(step)) || away(Some(n - 1 + step))) {
                         (here, plateaus) = (here + n - first, plateaus + 1);
                     }
@@ -158,15 +182,15 @@ pub fn clipped(row: ArrayView1<f64>, rate_hz: f64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::{Array1, Array2};
+    use ndarray::Array2;
 
     #[test]
     fn each_band_is_measured_in_its_unit() {
         let t = |n: usize| n as f64 / 500.0;
         let clean = Array2::zeros((12, 5000));
         let wave = |(lead, n): (usize, usize)| match lead {
-            2 => 0.1 * (TAU * 50.0 * t(n)).sin(),         // 100 uV amplitude
-            5 => 0.3 * (TAU * 0.3 * t(n)).sin() + 200.0,  // 212 uV rms, on an offset
+            2 => 0.1 * (TAU * 50.0 * t(n)).sin(),            // 100 uV amplitude
+            5 => 0.3 * (TAU * 0.3 * t(n)).sin() + 200.0,     // 212 uV rms, on an offset
             7 => 0.05 * if n % 2 == 0 { 1.0 } else { -1.0 }, // 50 uV rms
             _ => 0.0,
         };

@@ -10,17 +10,19 @@
 use ndarray::{s, Array1, Array2, ArrayView1, ArrayView2};
 
 use super::beat::{correlation, Beats};
-use super::{Findings, Subject, IDENTITY_MV};
+use super::{Findings, Subject};
 use crate::data::ecg::{Lead, Verdict, LEADS};
 
 /// Two leads that differ by less than this share of what they move are one lead.
 const SAME_SHARE: f64 = 0.02;
+/// Limb leads that contradict each other by more, and no more once one is turned over, have that one upside down, mV.
+const CONTRADICTS_MV: f64 = 0.015;
 /// Correlation of I and V6 below which they mirror each other.
 const MIRRORED: f64 = -0.4;
 /// Turning a chest lead over is believed where the way gets shorter than this share of itself.
 const TURNED: f64 = 0.80;
 /// Exchanging two chest leads is believed where the way gets shorter than this share of itself.
-const EXCHANGED: f64 = 0.93;
+const EXCHANGED: f64 = 0.95;
 
 /// The limb-lead identities, each a name and its root mean square, mV: 0 where its lead was derived. Einthoven's is first.
 pub fn identities(samples: ArrayView2<f64>, derived: &[bool; LEADS]) -> Vec<(&'static str, f64)> {
@@ -62,7 +64,11 @@ pub(super) fn judge(subject: &Subject, beats: &Beats, flat: &[bool; LEADS], foun
             found.add(Verdict::Bad, "inverted-lead", format!("{lead} fits its neighbours when turned over"));
         }
         Some(Chest::Exchanged(a, b)) => {
-            found.add(Verdict::Usable, "chest-order", format!("the beats change more gradually with {a} and {b} exchanged"));
+            found.add(
+                Verdict::Usable,
+                "chest-order",
+                format!("the beats change more gradually with {a} and {b} exchanged"),
+            );
         }
         None => {}
     }
@@ -73,7 +79,7 @@ fn inverted_limb(samples: ArrayView2<f64>, derived: &[bool; LEADS]) -> Option<Le
     let worst = |samples: ArrayView2<f64>| identities(samples, derived).iter().fold(0.0f64, |m, (_, mv)| m.max(*mv));
     let limbs = samples.slice(s![..6, ..]);
     let before = worst(limbs);
-    if before <= IDENTITY_MV / 2.0 {
+    if before <= CONTRADICTS_MV {
         return None;
     }
     let after = |lead: Lead| {
@@ -87,15 +93,20 @@ fn inverted_limb(samples: ArrayView2<f64>, derived: &[bool; LEADS]) -> Option<Le
 
 /// Pairs of leads that are one and the same.
 fn doubles(clean: ArrayView2<f64>, derived: &[bool; LEADS], flat: &[bool; LEADS]) -> Vec<(Lead, Lead)> {
-    let usable: Vec<Lead> =
-        Lead::ALL.into_iter().zip(derived.iter().zip(flat)).filter(|(_, (d, f))| !**d && !**f).map(|(l, _)| l).collect();
-    let power = |x: Array1<f64>| x.mapv(|v| v * v).sum();
+    let usable: Vec<Lead> = Lead::ALL
+        .into_iter()
+        .zip(derived.iter().zip(flat))
+        .filter(|(_, (d, f))| !**d && !**f)
+        .map(|(l, _)| l)
+        .collect();
+    // Every eighth sample tells beats apart.
+    let power = |values: &mut dyn Iterator<Item = f64>| values.step_by(8).map(|v| v * v).sum::<f64>();
     let mut pairs = Vec::new();
     for (k, &a) in usable.iter().enumerate() {
         for &b in usable.iter().skip(k + 1) {
             let (x, y) = (clean.row(a as usize), clean.row(b as usize));
-            let size = power(x.to_owned()).max(power(y.to_owned()));
-            if size > 0.0 && power(&x - &y) < SAME_SHARE * SAME_SHARE * size {
+            let size = power(&mut x.iter().copied()).max(power(&mut y.iter().copied()));
+            if size > 0.0 && power(&mut x.iter().zip(y).map(|(x, y)| x - y)) < SAME_SHARE * SAME_SHARE * size {
                 pairs.push((a, b));
             }
         }

@@ -9,7 +9,9 @@ const USUAL: [f64; LEADS] = [0.7, 1.1, 0.4, -0.9, 0.15, 0.75, 0.2, 0.5, 0.85, 1.
 fn judge(heights: [f64; LEADS], noise_mv: f64) -> Report {
     let r_peak: Vec<usize> = (0..10).map(|k| 200 + 401 * k).collect();
     let bump = |n: usize| r_peak.iter().map(|&r| (-0.5 * ((n as f64 - r as f64) / 8.0).powi(2)).exp()).sum::<f64>();
-    let value = |(lead, n): (usize, usize)| heights[lead] * (bump(n) + 0.002 * (0.01 * n as f64).sin()) + noise_mv * if n % 2 == 0 { 1.0 } else { -1.0 };
+    let value = |(lead, n): (usize, usize)| {
+        heights[lead] * (bump(n) + 0.002 * (0.01 * n as f64).sin()) + noise_mv * if n % 2 == 0 { 1.0 } else { -1.0 }
+    };
     let samples = Array2::from_shape_fn((LEADS, 5000), value);
     let names = Lead::ALL.map(|l| l.name().to_owned()).to_vec();
     let recording = Recording::new("p", names, 500.0, samples.clone()).unwrap();
@@ -71,7 +73,8 @@ fn wrong_gain_and_double_leads_are_named() {
 
 #[test]
 fn a_record_that_cannot_be_prepared_is_bad_with_the_reason() {
-    let error = Error::from(crate::error::Fault::new("cutting ECG", "").field("length").expected("at least 10 s", "6 s"));
+    let error =
+        Error::from(crate::error::Fault::new("cutting ECG", "").field("length").expected("at least 10 s", "6 s"));
     let report = Report::refused("p", "short", &error);
     assert_eq!(report.reasons, ["short: length: expected at least 10 s, found 6 s"]);
     assert!(report.codes() == ["short"] && report.verdict == Verdict::Bad && report.measures.is_none());
