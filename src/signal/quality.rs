@@ -7,7 +7,7 @@
 //! | `flat-lead` | a lead moves by less than 1 uV | stands still for 0.5 s | standard deviation, runs of one value |
 //! | `clipping` | over 5 % of a lead | | plateaus at the extreme that begin or end steeply |
 //! | `mains` | | 30 uV at 50 or 60 Hz | amplitude of that sine, against its neighbours |
-//! | `wander` | | 0.15 mV below 0.67 Hz | what the high-pass takes away |
+//! | `wander` | | 0.25 mV below 0.67 Hz | what the high-pass takes away |
 //! | `muscle-noise` | | 30 uV above 40 Hz | median over pieces of 50 ms of what the low-pass takes away |
 //! | `noise` | beats differ by more than half of what they move | | power around the median beat, after cleaning |
 //! | `limb-identities` | limb leads contradict each other by 0.1 mV | | Einthoven and Goldberger |
@@ -46,7 +46,7 @@ const NOISY_DB: f64 = 6.0;
 /// Heart rates outside are more often a failed detection than a heart, beats a minute.
 const RATES: std::ops::RangeInclusive<f64> = 25.0..=220.0;
 const MAINS_UV: f64 = 30.0;
-const WANDER_UV: f64 = 150.0;
+const WANDER_UV: f64 = 250.0;
 const MUSCLE_UV: f64 = 30.0;
 /// Share of clipped samples above which a lead is lost, percent.
 const CLIPPED_PERCENT: f64 = 5.0;

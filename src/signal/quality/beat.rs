@@ -69,12 +69,24 @@ impl Beats {
         let column = |n: usize| qrs.index_axis(Axis(1), n);
         let speed: Vec<f64> =
             (1..qrs.ncols()).map(|n| (&column(n) - &column(n - 1)).mapv(|v| v * v).sum().sqrt()).collect();
-        let top = speed.iter().copied().fold(0.0, f64::max);
-        let fast = |v: &f64| *v > 0.15 * top;
-        match (speed.iter().position(fast), speed.iter().rposition(fast)) {
-            (Some(first), Some(last)) => (last - first + 1) as f64 / self.rate_hz * 1000.0,
-            _ => f64::NAN,
-        }
+        let Some((peak, top)) = speed.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1)) else {
+            return f64::NAN;
+        };
+        // From the steepest place outward, over pauses of at most 16 ms: T may follow closely.
+        let pause = (0.016 * self.rate_hz) as usize;
+        let reach = |steps: &mut dyn Iterator<Item = f64>| {
+            let (mut last, mut still) = (0, 0);
+            for (n, v) in steps.enumerate() {
+                (last, still) = if v > 0.15 * top { (n, 0) } else { (last, still + 1) };
+                if still > pause {
+                    break;
+                }
+            }
+            last
+        };
+        let before = reach(&mut speed.iter().take(peak + 1).rev().copied());
+        let after = reach(&mut speed.iter().skip(peak).copied());
+        (before + after + 1) as f64 / self.rate_hz * 1000.0
     }
 
     /// Share of beats of another shape, or early with a pause after, percent; NaN with fewer than five beats.
@@ -117,7 +129,8 @@ impl Beats {
     /// whose T comes too early even for that; half the true rate a slow one whose QRS is wider than most blocks.
     pub fn wrong_rate(&self, heart_rate: f64) -> Option<String> {
         let qrs_ms = self.qrs_ms();
-        let narrow = qrs_ms <= 66.0 && heart_rate > 95.0 && self.t_peak_bazett(heart_rate) < 0.225;
+        let early_t = || self.t_peak_bazett(heart_rate) < 0.225;
+        let narrow = heart_rate > 95.0 && (qrs_ms < 50.0 || (qrs_ms <= 66.0 && early_t()));
         let wide = qrs_ms > 150.0 && heart_rate < 50.0;
         let words = || format!("QRS of {qrs_ms:.0} ms at {heart_rate:.0} beats a minute; is the sampling rate right?");
         (narrow || wide).then(words)
