@@ -68,7 +68,7 @@ impl Program for PamaeEncode {
     }
 
     fn run(self, log: &Log) -> Result<()> {
-        cli::use_threads(self.compute.threads)?;
+        cli::use_threads(self.compute.threads.threads)?;
         let device = self.compute.device.open()?;
         let weights = Weights::open(&self.compute.weights)?;
         let choice = match self.encoder {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ecgflow::data::ecg::{Ecg, Quality};
+use ecgflow::data::ecg::{Ecg, Quality, Verdict};
 use ecgflow::data::recording::Recording;
 use ecgflow::data::Provenance;
 use ecgflow::io::hdf5::{EcgReader, EcgWriter};
@@ -209,13 +209,14 @@ fn a_prepared_ecg_comes_back_as_it_was_written() {
     let path = folder.path().join("ecg.h5");
     let mut flat = [false; 12];
     flat[6] = true;
+    let reasons = vec!["flat-lead: V1 does not move".to_owned(), "ectopy: 25 % of the beats".to_owned()];
     let ecg = Ecg {
         id: "p1".into(),
         rate_hz: 500.0,
         samples_mv: ndarray::Array2::from_shape_fn((12, 40), |(lead, n)| (lead * 40 + n) as f32),
         r_peak: vec![3, 17, 31],
         heart_rate: 71.5,
-        quality: Quality { flat, einthoven_mv: 0.25, rr_sd_ms: 12.5 },
+        quality: Quality { flat, einthoven_mv: 0.25, rr_sd_ms: 12.5, verdict: Verdict::Bad, reasons },
     };
     let mut writer = EcgWriter::begin(&path, &Provenance::now("test", "test".into()), 500.0, "raw", &[]).unwrap();
     writer.put(&ecg).unwrap();

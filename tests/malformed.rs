@@ -192,7 +192,12 @@ fn pictures_that_were_not_finished_leave_no_folder() {
 
 #[test]
 fn command_lines_that_cannot_be_obeyed_end_with_two() {
-    refuses("ecg-prep --preset lovely x.hea", 2, &["ecg-prep: error:", "lovely", "raw or clean"], |_| ());
+    refuses(
+        "ecg-prep --preset lovely x.hea",
+        2,
+        &["ecg-prep: error:", "lovely", "raw, clean, zscore, cardionets or mmcl"],
+        |_| (),
+    );
     refuses("ecg-prep --mains 0 x.hea", 2, &["--mains", "above zero"], |_| ());
     refuses("ecg-prep --mains 250 x.hea", 2, &["mains frequency: expected above 0 and below 250 Hz"], |_| ());
     refuses("ecg-prep --rate 0 x.hea", 2, &["--rate", "above zero"], |_| ());

@@ -82,7 +82,7 @@ fn fixture_ecg(parity: &Path, out: &Path) -> crate::support::Tensors {
     for b in 0..ecg.dim(0).unwrap() {
         let samples: Vec<f32> = ecg.get(b).unwrap().flatten_all().unwrap().to_vec1().unwrap();
         let samples_mv = Array2::from_shape_vec((12, 5000), samples).unwrap();
-        let quality = Quality { flat: [false; 12], einthoven_mv: 0.0, rr_sd_ms: f32::NAN };
+        let quality = Quality { rr_sd_ms: f32::NAN, ..Quality::default() };
         let id = format!("r{b}");
         let ecg = Ecg { id, rate_hz: 500.0, samples_mv, r_peak: vec![], heart_rate: f32::NAN, quality };
         writer.put(&ecg).unwrap();
@@ -365,7 +365,7 @@ fn memory_stays_level(few: usize, many: usize) {
         for r in 0..n {
             let wave = |(l, s): (usize, usize)| (s as f32 * (0.01 + r as f32 * 1e-5)).sin() * (1.0 + l as f32);
             let samples_mv = Array2::from_shape_fn((12, 5000), wave);
-            let quality = Quality { flat: [false; 12], einthoven_mv: 0.0, rr_sd_ms: 0.0 };
+            let quality = Quality::default();
             let id = format!("r{r}");
             let ecg = Ecg { id, rate_hz: 500.0, samples_mv, r_peak: vec![], heart_rate: 60.0, quality };
             writer.put(&ecg).unwrap();

@@ -86,6 +86,14 @@ fn axis_order(text: &str) -> Result<AxisOrder, String> {
     AxisOrder::parse(text).ok_or_else(|| "expected nlt or ntl".to_owned())
 }
 
+/// How wide a program runs.
+#[derive(Args, Debug, Clone)]
+pub struct ThreadArgs {
+    /// Threads of the processor [default: all].
+    #[arg(long, value_name = "N", value_parser = threads, help_heading = "Computing")]
+    pub threads: Option<usize>,
+}
+
 /// Where and how wide the models run.
 #[derive(Args, Debug, Clone)]
 pub struct ComputeArgs {
@@ -95,9 +103,9 @@ pub struct ComputeArgs {
     /// cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "cpu", help_heading = "Computing")]
     pub device: DeviceChoice,
-    /// Threads of the processor [default: all].
-    #[arg(long, value_name = "N", value_parser = threads, help_heading = "Computing")]
-    pub threads: Option<usize>,
+    /// Threads of the processor.
+    #[command(flatten)]
+    pub threads: ThreadArgs,
     /// Records handed to the GPU at a time; on the processor they are read ahead and computed one by one.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = batch, help_heading = "Computing")]
     pub batch: usize,

@@ -68,6 +68,20 @@ impl Log {
         }
     }
 
+    /// A counter of records whose number is not known before, with records a second; drawn on a terminal only.
+    pub fn records(&self) -> ProgressBar {
+        if self.level < 0 || !io::stderr().is_terminal() {
+            return ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        }
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) =
+            ProgressStyle::with_template("{prefix} {spinner} {human_pos} records, {per_sec}, {elapsed} {wide_msg}")
+        {
+            bar.set_style(style);
+        }
+        bar.with_prefix(self.name)
+    }
+
     /// A progress bar over `records`; drawn on a terminal only.
     pub fn progress(&self, records: usize) -> ProgressBar {
         if self.level < 0 || !io::stderr().is_terminal() {

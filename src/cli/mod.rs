@@ -13,9 +13,13 @@ use crate::error::Result;
 use crate::io::output::remove_unfinished;
 
 pub mod args;
+pub mod check;
 pub mod clips;
+pub mod ecg;
 pub mod log;
+pub mod ordered;
 pub mod predict;
+pub mod prepare;
 pub mod reject;
 
 use args::LogArgs;

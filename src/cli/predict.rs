@@ -23,7 +23,7 @@ pub fn predict(
     rejects: &RejectArgs,
     log: &Log,
 ) -> Result<()> {
-    super::use_threads(compute.threads)?;
+    super::use_threads(compute.threads.threads)?;
     let device = compute.device.open()?;
     let weights = Weights::open(&compute.weights)?;
     let network = Predict::open(&weights, kind, &device)?;

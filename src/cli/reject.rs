@@ -39,14 +39,23 @@ impl<'a> Rejects<'a> {
         match result {
             Ok(item) => Ok(Some(item)),
             Err(Error::Input(fault)) if self.keep_going => {
-                self.log.info(&format!("left out: {fault}"));
-                self.count.set(self.count.get() + 1);
-                if let Some(table) = self.table.borrow_mut().as_mut() {
-                    table.put(&row(&fault))?;
-                }
+                self.leave_out(&fault)?;
                 Ok(None)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Leaves a record out, and lists it.
+    ///
+    /// # Errors
+    /// Where the list cannot be written.
+    pub fn leave_out(&self, fault: &Fault) -> Result<()> {
+        self.log.info(&format!("left out: {fault}"));
+        self.count.set(self.count.get() + 1);
+        match self.table.borrow_mut().as_mut() {
+            Some(table) => table.put(&row(fault)),
+            None => Ok(()),
         }
     }
 

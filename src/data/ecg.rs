@@ -74,8 +74,45 @@ impl fmt::Display for Lead {
     }
 }
 
+/// Whether a record can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Verdict {
+    /// Something is wrong that no filter mends.
+    Bad,
+    /// Something is there that the cleaning should remove, or that a reader should look at.
+    Usable,
+    /// Nothing speaks against it.
+    #[default]
+    Good,
+}
+
+impl Verdict {
+    /// All verdicts, the worst first.
+    pub const ALL: [Verdict; 3] = [Verdict::Bad, Verdict::Usable, Verdict::Good];
+
+    /// The word in files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Bad => "bad",
+            Verdict::Usable => "usable",
+            Verdict::Good => "good",
+        }
+    }
+
+    /// The verdict of a word.
+    pub fn parse(word: &str) -> Option<Verdict> {
+        Verdict::ALL.into_iter().find(|verdict| verdict.name() == word)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// What `ecg-prep` noticed about a record.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Quality {
     /// Per lead: true where the recording does not move (standard deviation below 1 uV).
     pub flat: [bool; LEADS],
@@ -83,6 +120,10 @@ pub struct Quality {
     pub einthoven_mv: f32,
     /// Standard deviation of the intervals between R peaks, ms; NaN with fewer than three peaks.
     pub rr_sd_ms: f32,
+    /// Whether the record can be used.
+    pub verdict: Verdict,
+    /// Why it is not good, each as `code: words`.
+    pub reasons: Vec<String>,
 }
 
 /// One prepared ECG.

@@ -135,11 +135,6 @@ impl Archive {
         }
     }
 
-    /// The number of files.
-    pub fn files(&self) -> usize {
-        self.entries.len()
-    }
-
     fn list_zip(&mut self, source: Source) -> Result<()> {
         let file = File::open(source.path()).map_err(damaged)?;
         let length = file.metadata().map_err(damaged)?.len();

@@ -43,7 +43,6 @@ pub struct Inputs {
     items: VecDeque<Result<Item>>,
     /// The archive that is being read: whether it was found, its name, and how many ECGs came out of it.
     archive: Option<(Archive, Opened)>,
-    given: usize,
     passed_over: Vec<String>,
 }
 
@@ -76,18 +75,12 @@ impl Inputs {
         for item in named.chain(listed) {
             expand(item, &mut items);
         }
-        let given = items.len();
-        Ok(Inputs { items, archive: None, given, passed_over: Vec::new() })
+        Ok(Inputs { items, archive: None, passed_over: Vec::new() })
     }
 
-    /// How many files there are as far as is known; those of an archive count once it is open.
-    pub fn known(&self) -> usize {
-        self.given
-    }
-
-    /// Files in folders and archives that are no ECG, so far.
-    pub fn passed_over(&self) -> &[String] {
-        &self.passed_over
+    /// Takes out the files in folders and archives that were no ECG, since this was asked last.
+    pub fn passed_over(&mut self) -> impl Iterator<Item = String> + '_ {
+        self.passed_over.drain(..)
     }
 
     /// The next of an open archive; none at its end, where it must have given something.
@@ -130,7 +123,6 @@ impl Inputs {
                 Ok(mut archive) => match archive.single() {
                     Some(source) => self.plain(Ok(source), item),
                     None => {
-                        self.given += archive.files().saturating_sub(1);
                         self.archive = Some((archive, Opened { shown, id: item.id, found: item.found, ecgs: 0 }));
                         None
                     }

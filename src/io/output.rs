@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use tempfile::TempPath;
+use tempfile::{TempDir, TempPath};
 
 use crate::error::{Error, Result};
 
@@ -22,7 +22,8 @@ fn unfinished<T>(change: impl FnOnce(&mut HashMap<PathBuf, Destination>) -> T) -
 pub fn remove_unfinished() {
     unfinished(|map| {
         for (path, _) in map.drain() {
-            let _ = std::fs::remove_file(path); // nothing more can be done about it
+            let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path));
+            // the most that can be done
         }
     });
 }
@@ -127,6 +128,79 @@ impl Drop for Output {
         if let Some(temporary) = self.temporary.take() {
             unfinished(|map| map.remove::<Path>(&temporary));
         }
+    }
+}
+
+/// A folder of outputs under way. Its files appear together when it is finished; dropped before, it leaves nothing behind.
+#[derive(Debug)]
+pub struct Folder {
+    temporary: TempDir,
+    inside: PathBuf,
+    destination: PathBuf,
+    shown: String,
+}
+
+impl Folder {
+    /// Begins a folder, which may be there already; its files are written to a temporary one beside it.
+    ///
+    /// # Errors
+    /// Where the folder above cannot be written, `path` is a file, or another output under way goes there.
+    pub fn begin(path: &Path) -> Result<Folder> {
+        let shown = path.display().to_string();
+        if path.exists() && !path.is_dir() {
+            return Err(Error::usage(format!("output {shown} is a file, expected a folder")));
+        }
+        let destination = resolve(path);
+        let parent = destination.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".ecgflow-").suffix(".unfinished");
+        let temporary = builder.tempdir_in(parent).map_err(Error::io("writing in the folder", parent))?;
+        let inside = temporary.path().join("files");
+        std::fs::create_dir(&inside).map_err(Error::io("writing in the folder", parent))?;
+        let goes_to = Destination::File(destination.clone());
+        let taken = unfinished(|map| {
+            let taken = map.values().any(|other| *other == goes_to);
+            if !taken {
+                map.insert(temporary.path().to_owned(), goes_to);
+            }
+            taken
+        });
+        match taken {
+            true => Err(Error::usage(format!("two outputs go to {shown}"))),
+            false => Ok(Folder { temporary, inside, destination, shown }),
+        }
+    }
+
+    /// The temporary folder to write to.
+    pub fn path(&self) -> &Path {
+        &self.inside
+    }
+
+    /// The name the user knows it by.
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// Puts the files in their place, over those of the same names.
+    ///
+    /// # Errors
+    /// Where they cannot be moved.
+    pub fn finish(self) -> Result<()> {
+        let failed = || Error::io("writing", &self.destination);
+        if !self.destination.exists() {
+            return std::fs::rename(&self.inside, &self.destination).map_err(failed());
+        }
+        for entry in std::fs::read_dir(&self.inside).map_err(failed())? {
+            let entry = entry.map_err(failed())?;
+            std::fs::rename(entry.path(), self.destination.join(entry.file_name())).map_err(failed())?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        unfinished(|map| map.remove(self.temporary.path()));
     }
 }
 

@@ -38,7 +38,7 @@ impl TableWriter {
 }
 
 /// The origin of a table, one `# key: value` a line; newlines inside values become spaces.
-fn comment_lines(provenance: &Provenance) -> String {
+pub(super) fn comment_lines(provenance: &Provenance) -> String {
     let mut lines = vec![
         format!("tool: {} {}", provenance.tool, provenance.tool_version),
         format!("command: {}", provenance.command),

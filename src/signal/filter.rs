@@ -13,7 +13,12 @@
 use std::f64::consts::PI;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
+use ndarray::{ArrayViewMut2, Axis};
+
 use crate::error::{Fault, Result};
+
+/// Signals filtered at once.
+const LANES: usize = 4;
 
 /// Which frequencies pass; corners in Hz.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -148,6 +153,56 @@ impl Filter {
         y.into_iter().skip(pad).take(x.len()).collect()
     }
 
+    /// [`zero_phase`](Filter::zero_phase) of several signals of one length: the same numbers, four signals at a time, as a
+    /// processor does four sums in the time of one.
+    pub fn zero_phase_rows(&self, rows: &mut ArrayViewMut2<f64>, pad: usize) {
+        let n = rows.ncols();
+        if n == 0 {
+            return;
+        }
+        let pad = pad.min(n - 1);
+        let mut lanes = vec![[0.0; LANES]; n + 2 * pad];
+        for mut group in rows.axis_chunks_iter_mut(Axis(0), LANES) {
+            for (lane, row) in group.rows().into_iter().enumerate() {
+                let at = |i: usize| row.get(i).copied().unwrap_or(0.0);
+                let value = |k: usize| match k {
+                    _ if k < pad => 2.0 * at(0) - at(pad - k),
+                    _ if k < pad + n => at(k - pad),
+                    _ => 2.0 * at(n - 1) - at(2 * (n - 1) + pad - k),
+                };
+                lanes
+                    .iter_mut()
+                    .enumerate()
+                    .for_each(|(k, v)| v.iter_mut().skip(lane).take(1).for_each(|v| *v = value(k)));
+            }
+            for _ in 0..2 {
+                let start = lanes.first().copied().unwrap_or_default();
+                self.run_lanes(&mut lanes, start);
+                lanes.reverse();
+            }
+            for (lane, mut row) in group.rows_mut().into_iter().enumerate() {
+                let filtered = lanes.iter().skip(pad).filter_map(|v| v.get(lane));
+                row.iter_mut().zip(filtered).for_each(|(place, v)| *place = *v);
+            }
+        }
+    }
+
+    /// As `run`, of several signals at once.
+    fn run_lanes(&self, y: &mut [[f64; LANES]], mut constant: [f64; LANES]) {
+        for &[b0, b1, b2, a1, a2] in &self.sections {
+            let settled = (b0 + b1 + b2) / (1.0 + a1 + a2);
+            let mut s2 = constant.map(|c| c * (b2 - a2 * settled));
+            let mut s1: [f64; LANES] = std::array::from_fn(|k| constant[k] * (b1 - a1 * settled) + s2[k]);
+            constant = constant.map(|c| c * settled);
+            for v in y.iter_mut() {
+                let out: [f64; LANES] = std::array::from_fn(|k| b0 * v[k] + s1[k]);
+                s1 = std::array::from_fn(|k| b1 * v[k] - a1 * out[k] + s2[k]);
+                s2 = std::array::from_fn(|k| b2 * v[k] - a2 * out[k]);
+                *v = out;
+            }
+        }
+    }
+
     /// Filters in place; every section starts as if its input had been constant for ever.
     fn run(&self, y: &mut [f64], mut constant: f64) {
         for &[b0, b1, b2, a1, a2] in &self.sections {
@@ -235,6 +290,18 @@ mod tests {
         }
         assert!(Filter::butterworth(0, Band::LowPass(40.0), 500.0).is_err());
         assert!(Filter::notch(250.0, 30.0, 500.0).is_err());
+    }
+
+    #[test]
+    fn several_signals_at_once_give_the_numbers_of_one() {
+        let wave = |(row, n): (usize, usize)| ((n * (row + 3)) as f64 * 0.01).sin() + (n * 7919 % 100) as f64 * 1e-3;
+        for (rows, n, pad) in [(12, 700, 300), (5, 40, 300), (1, 1, 10), (3, 0, 10)] {
+            let mut x = ndarray::Array2::from_shape_fn((rows, n), wave);
+            let filter = Filter::butterworth(5, Band::BandPass(0.67, 40.0), 250.0).unwrap();
+            let one: Vec<f64> = x.rows().into_iter().flat_map(|row| filter.zero_phase(&row.to_vec(), pad)).collect();
+            filter.zero_phase_rows(&mut x.view_mut(), pad);
+            assert_eq!(x.into_iter().collect::<Vec<_>>(), one);
+        }
     }
 
     #[test]

@@ -61,6 +61,11 @@ impl Sources {
         Lead::ALL.into_iter().zip(self.row).filter_map(|(lead, row)| row.map(|row| (lead, row)))
     }
 
+    /// Per standard lead, whether it is derived from I and II.
+    pub fn derived(&self) -> [bool; LEADS] {
+        self.row.map(|row| row.is_none())
+    }
+
     /// Twelve leads x N in standard order from the rows of a recording, x N; missing limb leads are derived.
     pub fn order(&self, samples: ArrayView2<f64>) -> Array2<f64> {
         let (one, two) = (samples.row(self.first), samples.row(self.second));
@@ -76,13 +81,6 @@ impl Sources {
             }
         }
         ordered
-    }
-
-    /// Root mean square of I + III - II, mV: 0 in a faultless recording, and where III was not recorded.
-    pub fn einthoven_mv(&self, samples: ArrayView2<f64>) -> f64 {
-        let Some(third) = self.row.get(Lead::III as usize).copied().flatten() else { return 0.0 };
-        let rest = &samples.row(self.first) + &samples.row(third) - samples.row(self.second);
-        (rest.mapv(|v| v * v).sum() / rest.len().max(1) as f64).sqrt()
     }
 }
 
@@ -104,17 +102,15 @@ mod tests {
         let ordered = sources.order(recording.samples_mv.view());
         let column = ordered.column(0).to_vec(); // I = 9, II = 8
         assert_eq!(column, [9.0, 8.0, -1.0, -8.5, 5.0, 3.5, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0]);
-        assert_eq!(sources.einthoven_mv(recording.samples_mv.view()), 0.0);
         assert_eq!(sources.needed().count(), 8);
+        assert_eq!(sources.derived().iter().filter(|d| **d).count(), 4);
     }
 
     #[test]
-    fn keeps_recorded_limb_leads_and_measures_einthoven() {
+    fn keeps_recorded_limb_leads() {
         let recording = recording(&["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]);
         let sources = find(&recording).unwrap();
         assert_eq!(sources.order(recording.samples_mv.view()), recording.samples_mv);
-        assert!((sources.einthoven_mv(recording.samples_mv.view()) - 10f64.sqrt()).abs() < 1e-12);
-        // 2 and -4
     }
 
     #[test]

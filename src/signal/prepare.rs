@@ -1,4 +1,4 @@
-//! The whole way from a recording to a prepared ECG: twelve leads, mV, 500 Hz, 10 s.
+//! The whole way from a recording to a prepared ECG: twelve leads, mV, 10 s, at 500 Hz unless a step says otherwise.
 //!
 //! In this order, in 64-bit numbers:
 //!
@@ -6,10 +6,10 @@
 //! 2. choose the window, and up to 5 s of recording on each side, so that filters have settled when it begins;
 //! 3. refuse samples in the window that are not finite (outside it they end the margin);
 //! 4. order and derive the leads;
-//! 5. resample to 500 Hz;
-//! 6. filter (the preset's steps);
-//! 7. cut the window;
-//! 8. find R peaks in lead II and assess quality;
+//! 5. resample;
+//! 6. filter (the steps before the first that needs the window alone), find R peaks in lead II;
+//! 7. cut the window, do the other steps;
+//! 8. assess quality, on the recording as it came and on the leads from 0.67 to 40 Hz;
 //! 9. round to 32 bits.
 //!
 //! A recording at 500 Hz under preset `raw` comes out exactly as its physical values, rounded to 32 bits.
@@ -21,28 +21,29 @@ use ndarray::{s, Array2, ArrayView2, Axis};
 
 use super::lead::{self, Sources};
 use super::preset::Preset;
+use super::quality::{self, Report, Subject};
 use super::resample::Resampler;
 use super::rpeak::{self, Detector};
-use super::window::{Span, Window};
-use super::{quality, window};
+use super::step::Step;
+use super::window::{self, Span, Window};
 use crate::data::ecg::{Ecg, Lead, LEADS};
 use crate::data::recording::Recording;
 use crate::error::{Error, Fault, Result};
 
-/// Rate of a prepared ECG, Hz.
+/// Rate of a prepared ECG unless a step says otherwise, Hz.
 pub const RATE_HZ: f64 = 500.0;
-/// Samples of a prepared ECG.
-pub const SAMPLES: usize = 5000;
 /// Recording kept on each side of the window while filtering, s.
 const MARGIN_SECONDS: f64 = 5.0;
 /// No ECG deflects further, mV.
 const TALL_MV: f64 = 100.0;
 
 /// What the user may choose.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct PrepareOptions {
     /// How to clean.
     pub preset: Preset,
+    /// Steps given by hand, in place of the preset's.
+    pub steps: Option<Vec<Step>>,
     /// Mains frequency to remove, Hz.
     pub mains_hz: Option<f64>,
     /// Which ten seconds.
@@ -54,20 +55,54 @@ pub struct PrepareOptions {
 }
 
 impl PrepareOptions {
+    /// The name of the way to clean: the preset's, or `steps` for a list given by hand.
+    pub fn name(&self) -> &'static str {
+        if self.steps.is_some() {
+            "steps"
+        } else {
+            self.preset.name()
+        }
+    }
+
+    /// The steps, in their order.
+    ///
+    /// # Errors
+    /// Where the preset has no place for a mains notch.
+    pub fn recipe(&self) -> Result<Vec<Step>> {
+        match &self.steps {
+            Some(steps) => Ok(steps.clone()),
+            None => self.preset.steps(self.mains_hz),
+        }
+    }
+
+    /// Rate of the prepared ECG, Hz.
+    ///
+    /// # Errors
+    /// Where the preset has no place for a mains notch.
+    pub fn rate_hz(&self) -> Result<f64> {
+        let rate_of = |step: &Step| if let Step::Resample { hz } = step { Some(*hz) } else { None };
+        Ok(self.recipe()?.iter().find_map(rate_of).unwrap_or(RATE_HZ))
+    }
+
     /// What [`prepare`] does, in words, for provenance.
     ///
     /// # Errors
-    /// Where the preset has no place for a mains notch, or the rate of a prepared ECG has none at that frequency.
-    pub fn steps(&self) -> Result<Vec<String>> {
-        if let Some(hz) = self.mains_hz.filter(|hz| !(0.0 < *hz && *hz < RATE_HZ / 2.0)) {
-            let expected = format!("expected above 0 and below {} Hz, found {hz} Hz", RATE_HZ / 2.0);
+    /// Where a filter has no place: a preset without room for a mains notch, a frequency beyond half the rate.
+    pub fn describe(&self) -> Result<Vec<String>> {
+        let (recipe, rate_hz) = (self.recipe()?, self.rate_hz()?);
+        if let Some(hz) = self.mains_hz.filter(|hz| !(0.0 < *hz && *hz < rate_hz / 2.0)) {
+            let expected = format!("expected above 0 and below {} Hz, found {hz} Hz", rate_hz / 2.0);
             return Err(Error::usage(format!("mains frequency: {expected}")));
+        }
+        for step in &recipe {
+            step.filter(rate_hz).map_err(|e| Error::usage(format!("{step} at {rate_hz} Hz: {e}")))?;
         }
         let mut steps = vec![
             "leads: standard order, missing limb leads from I and II".to_owned(),
-            format!("resample to {RATE_HZ} Hz: Kaiser-windowed sinc"),
+            Step::Resample { hz: rate_hz }.to_string(),
         ];
-        steps.extend(self.preset.steps(self.mains_hz)?.iter().map(ToString::to_string));
+        let is_resample = |step: &&Step| matches!(step, Step::Resample { .. });
+        steps.extend(recipe.iter().filter(|step| !is_resample(step)).map(ToString::to_string));
         let short = if self.pad { "zeros after a shorter one" } else { "shorter refused" };
         steps.push(match self.window {
             Window::Centre => format!("window: centre {} s, {short}", window::SECONDS),
@@ -95,68 +130,128 @@ impl PrepareOptions {
 /// Where leads are missing or double, the recording is too short, holds samples that are not finite or far too tall, or
 /// the rate is outside 50 to 20000 Hz. Each names the record.
 pub fn prepare(recording: Recording, options: &PrepareOptions) -> Result<Ecg> {
-    let id = recording.id.clone();
-    prepare_named(recording, options).map_err(|e| e.in_record(id))
+    prepare_and_report(recording, options).1
 }
 
-fn prepare_named(recording: Recording, options: &PrepareOptions) -> Result<Ecg> {
-    let sources = lead::find(&recording)?;
-    let resampler = Resampler::new(recording.rate_hz, RATE_HZ)?;
+/// Prepares one recording and judges it; a recording that cannot be prepared is judged too.
+pub fn prepare_and_report(recording: Recording, options: &PrepareOptions) -> (Report, Result<Ecg>) {
+    let id = recording.id.clone();
+    match run(recording, options) {
+        Ok((ecg, report)) => (report, Ok(ecg)),
+        Err((code, error)) => {
+            let error = error.in_record(&id);
+            (Report::refused(&id, code, &error), Err(error))
+        }
+    }
+}
+
+/// An error with the code of the defect it names.
+type Coded = (&'static str, Error);
+
+/// Gives an error its code.
+fn code(code: &'static str) -> impl Fn(Error) -> Coded {
+    move |error| (code, error)
+}
+
+fn run(recording: Recording, options: &PrepareOptions) -> std::result::Result<(Ecg, Report), Coded> {
+    let (recipe, rate_hz) = options.recipe().and_then(|r| Ok((r, options.rate_hz()?))).map_err(code("options"))?;
+    let sources = lead::find(&recording).map_err(code("missing-lead"))?;
+    let resampler = Resampler::new(recording.rate_hz, rate_hz).map_err(code("rate"))?;
     let samples = recording.samples_mv.view();
-    let span = options.window.span(samples.ncols(), recording.rate_hz, options.pad)?;
+    let span = options.window.span(samples.ncols(), recording.rate_hz, options.pad).map_err(code("short"))?;
     check_values(&sources, samples, span)?;
     let wide = widen(&sources, samples, span, (MARGIN_SECONDS * recording.rate_hz) as usize);
-    let inside = samples.slice(s![.., span.start..span.end]);
-    let einthoven_mv = sources.einthoven_mv(inside);
-
     let ordered = sources.order(samples.slice(s![.., wide.start..wide.end]));
     let origin = span.start - wide.start;
-    let before = (origin as f64 * RATE_HZ / recording.rate_hz) as usize;
+    let before = (origin as f64 * rate_hz / recording.rate_hz) as usize;
     let after = resampler.length(wide.end - span.start);
-    let recorded = resampler.length(span.end - span.start).min(SAMPLES);
-    let mut x = resample(&resampler, &ordered, origin, before, after)?; // 12 x (before + after)
-    let window = s![.., before..before + recorded];
-    let unfiltered = x.slice(window).to_owned();
-    for step in options.preset.steps(options.mains_hz)? {
-        step.apply(&mut x, RATE_HZ)?;
+    let whole = (window::SECONDS * rate_hz).round() as usize;
+    let recorded = resampler.length(span.end - span.start).min(whole);
+    let mut x = resample(&resampler, &ordered, origin, before, after).map_err(code("options"))?;
+    let cut = s![.., before..before + recorded];
+    let unfiltered = x.slice(cut).to_owned();
+
+    let first = recipe.iter().position(Step::needs_window).unwrap_or(recipe.len());
+    let (wide_steps, window_steps) = recipe.split_at(first);
+    let mut for_quality = (!is_clean(wide_steps)).then(|| x.clone());
+    let apply = |steps: &[Step], x: &mut Array2<f64>| {
+        steps.iter().try_for_each(|step| step.apply(x, rate_hz)).map_err(code("options"))
+    };
+    apply(wide_steps, &mut x)?;
+    let r_peak = find_peaks(&x, before, recorded, rate_hz, options.detector).map_err(code("options"))?;
+    let mut windowed = x.slice(cut).to_owned();
+    if let Some(copy) = &mut for_quality {
+        apply(&Preset::Clean.steps(None).map_err(code("options"))?, copy)?;
     }
-    let r_peak = find_peaks(&x, before, recorded, options.detector)?;
-    let quality = quality::assess(unfiltered.view(), einthoven_mv, &r_peak, RATE_HZ);
-    let heart_rate = rpeak::heart_rate(&r_peak, RATE_HZ) as f32;
-    let mut samples_mv = Array2::zeros((LEADS, SAMPLES));
-    samples_mv.slice_mut(s![.., ..recorded]).assign(&x.slice(window).mapv(|v| v as f32));
+    let clean = for_quality.as_ref().unwrap_or(&x).slice(cut).to_owned();
+    apply(window_steps, &mut windowed)?;
+
+    let inside = ordered.slice(s![.., origin..origin + span.end - span.start]);
+    let subject = Subject {
+        id: &recording.id,
+        sources: &sources,
+        recorded: inside,
+        recorded_hz: recording.rate_hz,
+        unfiltered: unfiltered.view(),
+        clean: clean.view(),
+        rate_hz,
+        r_peak: &r_peak,
+    };
+    let (quality, report) = quality::assess(&subject);
+    let heart_rate = rpeak::heart_rate(&r_peak, rate_hz) as f32;
+    let mut samples_mv = Array2::zeros((LEADS, whole));
+    samples_mv.slice_mut(s![.., ..recorded]).assign(&windowed.mapv(|v| v as f32));
     let r_peak = r_peak.into_iter().filter_map(|p| i32::try_from(p).ok()).collect();
-    let ecg = Ecg { id: recording.id, rate_hz: RATE_HZ, samples_mv, r_peak, heart_rate, quality };
-    ecg.check()?;
-    Ok(ecg)
+    let ecg = Ecg { id: recording.id, rate_hz, samples_mv, r_peak, heart_rate, quality };
+    ecg.check().map_err(code("options"))?;
+    Ok((ecg, report))
+}
+
+/// Whether the leads come out of these steps as quality wants them, from 0.67 to 40 Hz.
+fn is_clean(steps: &[Step]) -> bool {
+    let asked = |step: &Step| matches!(step, Step::HighPass { hz: 0.67, .. } | Step::LowPass { hz: 40.0, .. });
+    let harmless = |step: &Step| asked(step) || matches!(step, Step::Notch { .. } | Step::Resample { .. });
+    steps.iter().filter(|step| asked(step)).count() == 2 && steps.iter().all(harmless)
 }
 
 /// Refuses samples of needed leads in the window that are not finite, and leads that cannot be in mV.
-fn check_values(sources: &Sources, samples: ArrayView2<f64>, span: Span) -> Result<()> {
+fn check_values(sources: &Sources, samples: ArrayView2<f64>, span: Span) -> std::result::Result<(), Coded> {
+    let coded = |code: &'static str, fault: Fault| Err((code, fault.into()));
+    let missing = |row: usize| {
+        let values = samples.row(row);
+        values.iter().skip(span.start).take(span.end - span.start).filter(|v| !v.is_finite()).count()
+    };
+    let count: usize = sources.needed().map(|(_, row)| missing(row)).sum();
     for (lead, row) in sources.needed() {
         let values = samples.index_axis(Axis(0), row);
         let values = values.slice(s![span.start..span.end]);
         let field = |at: usize| format!("lead {lead}, sample {at}");
         if let Some((at, value)) = values.iter().enumerate().find(|(_, v)| !v.is_finite()) {
-            let fault = Fault::new("checking ECG", "the window holds a missing sample").field(field(span.start + at));
+            let cause = match count {
+                1 => "the window holds a missing sample".to_owned(),
+                _ => format!("the window holds {count} missing samples, of which this is the first"),
+            };
+            let fault = Fault::new("checking ECG", cause).field(field(span.start + at));
             let fault = fault.expected("a finite value in mV", value);
-            return Err(fault.hint("choose a window without gaps with --window, or drop the record").into());
+            let hint = "choose a window without gaps with --window, or drop the record";
+            return coded("missing-samples", fault.hint(hint));
         }
         let tall = tall_mv(values.to_vec());
         if tall > TALL_MV {
             let fault = Fault::new("checking ECG", "far too tall for an ECG").field(field(span.start));
             let fault = fault.expected(format!("at most {TALL_MV} mV from the median"), format!("{tall:.1} mV"));
-            return Err(fault.hint("is the unit right? see --units").into());
+            return coded("gain", fault.hint("is the unit right? see --units"));
         }
     }
     Ok(())
 }
 
-/// 99th percentile of the distance from the median.
+/// 99th percentile of the distance from the median; 0 where no distance can be too large.
 fn tall_mv(mut values: Vec<f64>) -> f64 {
     let n = values.len();
-    if n == 0 {
-        return 0.0;
+    let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(l, h), &v| (l.min(v), h.max(v)));
+    if n == 0 || high - low <= TALL_MV {
+        return 0.0; // nothing to sort
     }
     let median = *values.select_nth_unstable_by(n / 2, f64::total_cmp).1;
     values.iter_mut().for_each(|v| *v = (*v - median).abs());
@@ -179,13 +274,13 @@ fn resample(by: &Resampler, x: &Array2<f64>, origin: usize, before: usize, after
 }
 
 /// R peaks of the window. The published rule takes its mean from the window; the other detector hears the margin too.
-fn find_peaks(x: &Array2<f64>, before: usize, recorded: usize, detector: Detector) -> Result<Vec<usize>> {
+fn find_peaks(x: &Array2<f64>, before: usize, recorded: usize, rate_hz: f64, detector: Detector) -> Result<Vec<usize>> {
     let lead: Vec<f64> = x.row(Lead::II as usize).to_vec();
     if detector == Detector::Published {
         let window: Vec<f64> = lead.into_iter().skip(before).take(recorded).collect();
-        return detector.find(&window, RATE_HZ);
+        return detector.find(&window, rate_hz);
     }
-    let peaks = detector.find(&lead, RATE_HZ)?.into_iter().filter_map(|p| p.checked_sub(before));
+    let peaks = detector.find(&lead, rate_hz)?.into_iter().filter_map(|p| p.checked_sub(before));
     Ok(peaks.filter(|&p| p < recorded).collect())
 }
 

@@ -1,24 +1,19 @@
-//! Named ways to clean an ECG. A preset is a list of steps; a step knows its text (kept in provenance) and its work.
+//! Named ways to clean an ECG. A preset is a list of [`Step`]s; a step knows its name, its text (kept in provenance) and
+//! its work. The user may write a list of their own.
 //!
-//! | preset | steps after lead order, resampling and window |
-//! |---|---|
-//! | `raw` | none: what the published code does |
-//! | `clean` | mains notch where asked for, high-pass 0.67 Hz order 2, low-pass 40 Hz order 4 |
+//! | preset | rate, Hz | steps after lead order and resampling |
+//! |---|---|---|
+//! | `raw` | 500 | none: what the published code does |
+//! | `clean` | 500 | mains notch where asked for, high-pass 0.67 Hz order 2, low-pass 40 Hz order 4 |
+//! | `zscore` | 500 | every lead to mean 0 and standard deviation 1 |
+//! | `cardionets` | 250 | mains notch where asked for, band-pass 0.67-40 Hz order 5, z-score over all leads and time |
+//! | `mmcl` | 500 | clip at 4 standard deviations, asymmetric-least-squares baseline, z-score in three groups of leads |
 //!
-//! Butterworth filters run forward and backward, so each attenuates by 6 dB at its corner and delays nothing. To add a
-//! preset: one variant, its name, its steps.
+//! To add a preset: one variant, its name, its steps.
 
-use std::fmt;
-
-use ndarray::Array2;
-
-use super::filter::{Band, Filter};
+use super::als::Als;
+use super::step::{Group, Step, NOTCH_QUALITY};
 use crate::error::{Error, Result};
-
-/// Quality (centre / bandwidth) of the mains notch.
-const NOTCH_QUALITY: f64 = 30.0;
-/// Samples reflected at each end, s: several time constants of the slowest filter.
-const PAD_SECONDS: f64 = 3.0;
 
 /// A named way to clean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,41 +23,26 @@ pub enum Preset {
     /// Baseline and noise removed.
     #[default]
     Clean,
-}
-
-/// One thing done to all leads.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Step {
-    /// Zero-phase Butterworth high-pass.
-    HighPass {
-        /// Order of one pass.
-        order: usize,
-        /// Corner, Hz.
-        hz: f64,
-    },
-    /// Zero-phase Butterworth low-pass.
-    LowPass {
-        /// Order of one pass.
-        order: usize,
-        /// Corner, Hz.
-        hz: f64,
-    },
-    /// Zero-phase notch.
-    Notch {
-        /// Centre, Hz.
-        hz: f64,
-    },
+    /// Each lead standardised.
+    ZScore,
+    /// What CardioNets expects.
+    CardioNets,
+    /// What MMCL (contrastive learning of ECG and CMR) expects.
+    Mmcl,
 }
 
 impl Preset {
     /// All presets.
-    pub const ALL: [Preset; 2] = [Preset::Raw, Preset::Clean];
+    pub const ALL: [Preset; 5] = [Preset::Raw, Preset::Clean, Preset::ZScore, Preset::CardioNets, Preset::Mmcl];
 
     /// The name on the command line and in files.
     pub fn name(self) -> &'static str {
         match self {
             Preset::Raw => "raw",
             Preset::Clean => "clean",
+            Preset::ZScore => "zscore",
+            Preset::CardioNets => "cardionets",
+            Preset::Mmcl => "mmcl",
         }
     }
 
@@ -82,50 +62,34 @@ impl Preset {
     /// # Errors
     /// Where the preset has no place for a notch.
     pub fn steps(self, mains_hz: Option<f64>) -> Result<Vec<Step>> {
-        match (self, mains_hz) {
-            (Preset::Raw, None) => Ok(Vec::new()),
-            (Preset::Raw, Some(_)) => Err(Error::usage("preset raw filters nothing: leave out the mains notch")),
-            (Preset::Clean, mains_hz) => {
-                let notch = mains_hz.map(|hz| Step::Notch { hz });
-                let rest = [Step::HighPass { order: 2, hz: 0.67 }, Step::LowPass { order: 4, hz: 40.0 }];
-                Ok(notch.into_iter().chain(rest).collect())
+        let notch = mains_hz.map(|hz| Step::Notch { hz, quality: NOTCH_QUALITY });
+        let (before, after) = match self {
+            Preset::Raw => (vec![], vec![]),
+            Preset::Clean => {
+                (vec![], vec![Step::HighPass { order: 2, hz: 0.67 }, Step::LowPass { order: 4, hz: 40.0 }])
             }
-        }
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Step::HighPass { order, hz } => write!(f, "high-pass {hz} Hz, Butterworth order {order}, zero-phase"),
-            Step::LowPass { order, hz } => write!(f, "low-pass {hz} Hz, Butterworth order {order}, zero-phase"),
-            Step::Notch { hz } => write!(f, "notch {hz} Hz, quality {NOTCH_QUALITY}, zero-phase"),
-        }
-    }
-}
-
-impl Step {
-    /// Works on every lead (row), in place.
-    ///
-    /// # Errors
-    /// Where the rate is too low for the filter.
-    pub fn apply(self, samples: &mut Array2<f64>, rate_hz: f64) -> Result<()> {
-        let filter = match self {
-            Step::HighPass { order, hz } => Filter::butterworth(order, Band::HighPass(hz), rate_hz)?,
-            Step::LowPass { order, hz } => Filter::butterworth(order, Band::LowPass(hz), rate_hz)?,
-            Step::Notch { hz } => Filter::notch(hz, NOTCH_QUALITY, rate_hz)?,
+            Preset::ZScore => (vec![], vec![Step::ZScore(Group::Lead)]),
+            Preset::CardioNets => {
+                let band = Step::BandPass { order: 5, low_hz: 0.67, high_hz: 40.0 };
+                (vec![Step::Resample { hz: 250.0 }], vec![band, Step::ZScore(Group::Record)])
+            }
+            Preset::Mmcl => {
+                let baseline = Step::Baseline(Als { lambda: 1e7, p: 0.3, iterations: 5 });
+                (vec![], vec![Step::Clip { sd: 4.0 }, baseline, Step::ZScore(Group::Kind)])
+            }
         };
-        for mut row in samples.rows_mut() {
-            let filtered = filter.zero_phase(&row.to_vec(), (PAD_SECONDS * rate_hz) as usize);
-            row.iter_mut().zip(filtered).for_each(|(place, value)| *place = value);
+        if notch.is_some() && !matches!(self, Preset::Clean | Preset::CardioNets) {
+            let cause = format!("preset {} filters nothing: leave out the mains notch", self.name());
+            return Err(Error::usage(cause).or_hint("--steps takes any list, as notch:50,zscore:lead"));
         }
-        Ok(())
+        Ok(before.into_iter().chain(notch).chain(after).collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndarray::Array2;
     use std::f64::consts::PI;
 
     /// Size left of a sine of 1 mV after the preset, in the middle of 20 s.
@@ -153,5 +117,6 @@ mod tests {
         }
         assert_eq!(Preset::parse("Clean"), None);
         assert_eq!(Preset::Raw.steps(Some(50.0)).unwrap_err().exit_code(), 2);
+        assert_eq!(Preset::CardioNets.steps(Some(50.0)).unwrap().len(), 4);
     }
 }

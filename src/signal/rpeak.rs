@@ -10,10 +10,15 @@
 //! 3. a candidate is a beat where e > N + 0.25 (S - N); S and N are running levels of beats and of noise;
 //! 4. a candidate within 0.36 s of a beat and with less than a quarter of its energy is a T wave;
 //! 5. where no beat is found for 1.66 times the usual interval, the strongest candidate above half the threshold is one;
-//! 6. the R peak is the extreme of the lead (3-45 Hz) within 80 ms; downward only where most beats point down.
+//! 6. where an interval is still over 1.6 times the usual one, a candidate of 3.5 % of a beat's energy, three times that of
+//!    the usual candidate between beats and far from its neighbours, is a broad beat that starts in a ventricle;
+//! 7. the R peak is the extreme of the lead (3-45 Hz) within 80 ms; downward only where most beats point down.
 
 use super::filter::{Band, Filter};
 use crate::error::Result;
+
+/// Energy of a broad ventricular beat as a share of a usual beat's: above a P wave's (0.01), below a usual one's tenth.
+const SLOW_SHARE: f64 = 0.035;
 
 /// How R peaks are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -210,7 +215,36 @@ impl Hunt {
         if let Some(missed) = self.missed(&beats, self.candidates.len()) {
             beats.push(missed);
         }
+        self.rescue(&mut beats);
         beats.into_iter().map(|(at, _)| at).collect()
+    }
+
+    /// Puts broad, slow beats where an interval is too long: the strongest candidate of the gap, again and again.
+    fn rescue(&self, beats: &mut Vec<(usize, f64)>) {
+        let usual = median(intervals(&beats.iter().map(|b| b.0).collect::<Vec<_>>()));
+        if usual.is_nan() {
+            return;
+        }
+        let is_beat = |c: &(usize, f64)| beats.iter().any(|b| b.0 == c.0);
+        let resting = median(self.candidates.iter().filter(|c| !is_beat(c)).map(|c| c.1).collect());
+        let least = (SLOW_SHARE * self.beat).max(3.0 * resting);
+        let refractory = (0.6 * usual).clamp(0.3 * self.rate_hz, 0.45 * self.rate_hz);
+        let mut gap = 0;
+        while gap <= beats.len() {
+            let before = gap.checked_sub(1).and_then(|k| beats.get(k)).map(|b| b.0 as f64);
+            let after = beats.get(gap).map(|b| b.0 as f64);
+            // At the ends of the lead, a beat may have been just outside.
+            let (start, end) = (before.unwrap_or(-0.34 * usual), after.unwrap_or(self.samples as f64 + 0.34 * usual));
+            let clear = |c: &&(usize, f64)| {
+                let at = c.0 as f64;
+                before.is_none_or(|b| at - b > refractory) && after.is_none_or(|a| a - at > refractory)
+            };
+            let found = self.candidates.iter().filter(clear).filter(|c| c.1 > least);
+            match found.max_by(|a, b| a.1.total_cmp(&b.1)).filter(|_| end - start > 1.6 * usual) {
+                Some(&found) => beats.insert(gap, found),
+                None => gap += 1,
+            }
+        }
     }
 
     /// The strongest candidate between the last beat and candidate `place`, or the end of the lead where there is no such

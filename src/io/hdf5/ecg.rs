@@ -7,11 +7,14 @@ use hdf5::Dataset;
 use ndarray::{Array1, Array2};
 
 use super::{array, format, reader::shape, Noun, Reader, Records, Writer};
-use crate::data::ecg::{Ecg, Lead, Quality, LEADS};
+use crate::data::ecg::{Ecg, Lead, Quality, Verdict, LEADS};
 use crate::data::recording::Recording;
 use crate::data::Provenance;
 use crate::error::{Fault, Result};
 use crate::io::{ReadOptions, Recordings, Sink, Source, Unit};
+
+/// Between the reasons of a record in `/quality/reason`.
+const REASON_BREAK: &str = "; ";
 
 /// Reads `/ecg` of any rate and length as recordings, for `ecg-prep`; attributes `fs` and `lead` are obeyed. A file
 /// that lacks `/ecg` or `/id`, or of which `--dataset` names another array, is read by `array.rs`.
@@ -95,8 +98,14 @@ impl Noun for Ecg {
             let found: Array1<u8> = reader.array(&reader.dataset("quality/flat", 1)?, i)?;
             flat.iter_mut().zip(found).for_each(|(flat, value)| *flat = value != 0);
         }
+        let said = |name: &str| reader.string(name, i).unwrap_or_default();
+        let verdict = Verdict::parse(&said("quality/verdict")).unwrap_or_default();
+        let reasons = said("quality/reason");
+        let reasons = reasons.split(REASON_BREAK).filter(|r| !r.is_empty()).map(str::to_owned).collect();
         let quality = Quality {
             flat,
+            verdict,
+            reasons,
             einthoven_mv: reader.scalar("quality/einthoven_mv", i)?,
             rr_sd_ms: reader.scalar("quality/rr_sd_ms", i)?,
         };
@@ -156,6 +165,8 @@ impl Sink<Ecg> for EcgWriter {
         writer.array("quality/flat", flat.view())?;
         writer.f32("quality/einthoven_mv", ecg.quality.einthoven_mv);
         writer.f32("quality/rr_sd_ms", ecg.quality.rr_sd_ms);
+        writer.text("quality/verdict", ecg.quality.verdict.name());
+        writer.text("quality/reason", &ecg.quality.reasons.join(REASON_BREAK));
         writer.end_record()
     }
 

@@ -85,10 +85,10 @@ fn odd_rates_are_refused() {
 #[test]
 fn steps_say_what_was_done() {
     let options = PrepareOptions { mains_hz: Some(50.0), ..PrepareOptions::default() };
-    let steps = options.steps().unwrap();
+    let steps = options.describe().unwrap();
     assert_eq!(steps.len(), 7);
     assert_eq!(steps[2], "notch 50 Hz, quality 30, zero-phase");
-    assert_eq!(raw().steps().unwrap().len(), 4);
+    assert_eq!(raw().describe().unwrap().len(), 4);
 }
 
 #[test]

@@ -1,0 +1,97 @@
+//! Work on a stream of items on all threads, results in the order of the items, memory bounded.
+//!
+//! The thread that asks for results also reads the items: while it reads, and while it writes what it got, the others work.
+//! So many items are under way as keep all threads busy, or so many bytes, whichever is less.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{sync_channel, Receiver};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+
+/// Most bytes of items under way; one item may be larger.
+const BYTES: usize = 256 << 20;
+
+/// Results in the order of the items they come from.
+pub struct Ordered<I: Iterator, W, T> {
+    items: I,
+    size: fn(&I::Item) -> usize,
+    work: Arc<W>,
+    waiting: VecDeque<(Receiver<T>, usize)>,
+    held: usize,
+    depth: usize,
+}
+
+impl<I, W, T> Ordered<I, W, T>
+where
+    I: Iterator,
+    I::Item: Send + 'static,
+    W: Fn(I::Item) -> T + Send + Sync + 'static,
+    T: Send + 'static,
+{
+    /// Does `work` on every item in the thread pool; `size` is what an item holds, in bytes.
+    pub fn new(items: I, size: fn(&I::Item) -> usize, work: W) -> Self {
+        let depth = 2 * rayon::current_num_threads() + 2;
+        Ordered { items, size, work: Arc::new(work), waiting: VecDeque::new(), held: 0, depth }
+    }
+
+    /// Reads items and hands them out as long as there is room.
+    fn fill(&mut self) {
+        while self.waiting.is_empty() || (self.waiting.len() < self.depth && self.held < BYTES) {
+            let Some(item) = self.items.next() else { break };
+            let size = (self.size)(&item);
+            let (send, receive) = sync_channel(1);
+            let work = Arc::clone(&self.work);
+            rayon::spawn(move || {
+                let _ = send.send(work(item)); // nobody waits for it any more: the run has stopped
+            });
+            self.waiting.push_back((receive, size));
+            self.held += size;
+        }
+    }
+}
+
+impl<I, W, T> Iterator for Ordered<I, W, T>
+where
+    I: Iterator,
+    I::Item: Send + 'static,
+    W: Fn(I::Item) -> T + Send + Sync + 'static,
+    T: Send + 'static,
+{
+    type Item = Result<T>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.fill();
+        let (result, size) = self.waiting.pop_front()?;
+        self.held -= size;
+        Some(result.recv().map_err(Error::compute("working on a record")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn results_come_in_order_however_long_each_takes() {
+        let work = |n: u64| {
+            std::thread::sleep(std::time::Duration::from_micros((n * 7919) % 1000));
+            n * n
+        };
+        let results: Vec<u64> = Ordered::new(0..500, |_| 8, work).map(|r| r.unwrap()).collect();
+        assert_eq!(results, (0..500).map(|n| n * n).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn no_more_is_read_ahead_than_there_is_room_for() {
+        static READ: AtomicUsize = AtomicUsize::new(0);
+        let items = (0..100).inspect(|_| {
+            READ.fetch_add(1, Ordering::Relaxed);
+        });
+        let mut results = Ordered::new(items, |_| BYTES / 2, |n| n);
+        assert_eq!(results.next().unwrap().unwrap(), 0);
+        assert_eq!(READ.load(Ordering::Relaxed), 2);
+        assert_eq!(results.count(), 99);
+    }
+}

@@ -1,0 +1,190 @@
+//! Whether the leads are what their names say: limb-lead identities, inverted and double leads, exchanged electrodes.
+//!
+//! Identities hold for any heart, so a lead that breaks them, or mends them when turned over, is named with certainty.
+//! Exchanged electrodes break no identity. Two guesses are made from the median beat:
+//!
+//! - arms: lead I is the mirror image of V6, which in a usual heart looks alike (a heart on the right side does the same);
+//! - chest: walking from V1 to V6 the beat changes gradually. The way is the sum of the distances between the beats of
+//!   neighbours; where it gets much shorter with one lead turned over or two exchanged, that is what happened.
+
+use ndarray::{s, Array1, Array2, ArrayView1, ArrayView2};
+
+use super::beat::{correlation, Beats};
+use super::{Findings, Subject};
+use crate::data::ecg::{Lead, Verdict, LEADS};
+
+/// Two leads that differ by less than this share of what they move are one lead.
+const SAME_SHARE: f64 = 0.02;
+/// Limb leads that contradict each other by more, and no more once one is turned over, have that one upside down, mV.
+const CONTRADICTS_MV: f64 = 0.015;
+/// Correlation of I and V6 below which they mirror each other.
+const MIRRORED: f64 = -0.4;
+/// Turning a chest lead over is believed where the way gets shorter than this share of itself.
+const TURNED: f64 = 0.80;
+/// Exchanging two chest leads is believed where the way gets shorter than this share of itself.
+const EXCHANGED: f64 = 0.95;
+
+/// The limb-lead identities, each a name and its root mean square, mV: 0 where its lead was derived. Einthoven's is first.
+pub fn identities(samples: ArrayView2<f64>, derived: &[bool; LEADS]) -> Vec<(&'static str, f64)> {
+    let row = |lead: Lead| samples.row(lead as usize);
+    let (one, two) = (row(Lead::I), row(Lead::II));
+    let recorded = |lead: Lead| !derived.get(lead as usize).copied().unwrap_or(true);
+    let rms = |lead: Lead, rest: Array1<f64>| match recorded(lead) {
+        true => (rest.mapv(|v| v * v).sum() / rest.len().max(1) as f64).sqrt(),
+        false => 0.0,
+    };
+    vec![
+        ("I + III - II", rms(Lead::III, &one + &row(Lead::III) - two)),
+        ("aVR + (I + II) / 2", rms(Lead::AVR, &row(Lead::AVR) + &((&one + &two) * 0.5))),
+        ("aVL - I + II / 2", rms(Lead::AVL, &row(Lead::AVL) - &one + &(&two * 0.5))),
+        ("aVF - II + I / 2", rms(Lead::AVF, &row(Lead::AVF) - &two + &(&one * 0.5))),
+    ]
+}
+
+/// Adds what is wrong with the places of the leads.
+pub(super) fn judge(subject: &Subject, beats: &Beats, flat: &[bool; LEADS], found: &mut Findings) {
+    let derived = subject.sources.derived();
+    if let Some(lead) = inverted_limb(subject.clean, &derived) {
+        found.add(Verdict::Bad, "inverted-lead", format!("the limb leads agree when {lead} is turned over"));
+    }
+    let doubles = doubles(subject.clean, &derived, flat);
+    for (one, two) in &doubles {
+        found.add(Verdict::Bad, "duplicate-lead", format!("{one} and {two} are the same"));
+    }
+    if has_exchanged_arms(beats) {
+        let words = "I is the mirror image of V6: arm electrodes exchanged, or a heart on the right";
+        found.add(Verdict::Usable, "arm-reversal", words);
+    }
+    let chest = |lead: usize| flat.get(lead).copied().unwrap_or(false) || doubles.iter().any(|d| d.1 as usize == lead);
+    if (6..LEADS).any(chest) {
+        return; // the way through the chest leads means nothing
+    }
+    match chest_order(beats.median.view()) {
+        Some(Chest::Turned(lead)) => {
+            found.add(Verdict::Bad, "inverted-lead", format!("{lead} fits its neighbours when turned over"));
+        }
+        Some(Chest::Exchanged(a, b)) => {
+            found.add(
+                Verdict::Usable,
+                "chest-order",
+                format!("the beats change more gradually with {a} and {b} exchanged"),
+            );
+        }
+        None => {}
+    }
+}
+
+/// The recorded limb lead that, turned over, mends all identities that do not hold.
+fn inverted_limb(samples: ArrayView2<f64>, derived: &[bool; LEADS]) -> Option<Lead> {
+    let worst = |samples: ArrayView2<f64>| identities(samples, derived).iter().fold(0.0f64, |m, (_, mv)| m.max(*mv));
+    let limbs = samples.slice(s![..6, ..]);
+    let before = worst(limbs);
+    if before <= CONTRADICTS_MV {
+        return None;
+    }
+    let after = |lead: Lead| {
+        let mut turned = limbs.to_owned();
+        turned.row_mut(lead as usize).mapv_inplace(|v| -v);
+        worst(turned.view())
+    };
+    let tried = Lead::ALL.into_iter().take(6).map(|lead| (lead, after(lead)));
+    tried.min_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, mv)| *mv < 0.2 * before).map(|(lead, _)| lead)
+}
+
+/// Pairs of leads that are one and the same.
+fn doubles(clean: ArrayView2<f64>, derived: &[bool; LEADS], flat: &[bool; LEADS]) -> Vec<(Lead, Lead)> {
+    let usable: Vec<Lead> = Lead::ALL
+        .into_iter()
+        .zip(derived.iter().zip(flat))
+        .filter(|(_, (d, f))| !**d && !**f)
+        .map(|(l, _)| l)
+        .collect();
+    // Every eighth sample tells beats apart.
+    let power = |values: &mut dyn Iterator<Item = f64>| values.step_by(8).map(|v| v * v).sum::<f64>();
+    let mut pairs = Vec::new();
+    for (k, &a) in usable.iter().enumerate() {
+        for &b in usable.iter().skip(k + 1) {
+            let (x, y) = (clean.row(a as usize), clean.row(b as usize));
+            let size = power(&mut x.iter().copied()).max(power(&mut y.iter().copied()));
+            if size > 0.0 && power(&mut x.iter().zip(y).map(|(x, y)| x - y)) < SAME_SHARE * SAME_SHARE * size {
+                pairs.push((a, b));
+            }
+        }
+    }
+    pairs
+}
+
+/// Whether lead I mirrors V6, in the whole beat and in the T wave alone: an axis far to the right mirrors QRS only.
+fn has_exchanged_arms(beats: &Beats) -> bool {
+    let alike = |beat: ArrayView2<f64>| {
+        let lead = |lead: Lead| beat.slice(s![lead as usize..=lead as usize, ..]);
+        correlation(lead(Lead::I), lead(Lead::V6))
+    };
+    alike(beats.median.view()) < MIRRORED && alike(beats.after_qrs()) < 0.0
+}
+
+/// What happened to the chest leads.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Chest {
+    /// One lead is upside down.
+    Turned(Lead),
+    /// Two leads stand in each other's place.
+    Exchanged(Lead, Lead),
+}
+
+/// What makes the way from V1 to V6 much shorter, if anything does.
+pub fn chest_order(median: ArrayView2<f64>) -> Option<Chest> {
+    let (turned, exchanged) = shortest(median)?;
+    match (turned.1 < TURNED, exchanged.1 < EXCHANGED) {
+        (true, _) if turned.1 < exchanged.1 => Some(turned.0),
+        (_, true) => Some(exchanged.0),
+        (true, _) => Some(turned.0),
+        _ => None,
+    }
+}
+
+/// The best lead to turn over and the best two to exchange, each with the share of the way that is left.
+pub fn shortest(median: ArrayView2<f64>) -> Option<((Chest, f64), (Chest, f64))> {
+    let beats = centred(median);
+    let chest: Vec<Lead> = Lead::ALL.into_iter().skip(6).collect();
+    let rows: Vec<ArrayView1<f64>> = beats.rows().into_iter().collect();
+    let order: Vec<usize> = (0..rows.len()).collect();
+    let none = vec![1.0; rows.len()];
+    let now = way(&rows, &order, &none);
+    if rows.len() != 6 || now <= 0.0 {
+        return None;
+    }
+    let turned = chest.iter().enumerate().map(|(k, &lead)| {
+        let mut signs = none.clone();
+        signs.iter_mut().skip(k).take(1).for_each(|sign| *sign = -1.0);
+        (Chest::Turned(lead), way(&rows, &order, &signs) / now)
+    });
+    let pairs = (0..6).flat_map(|a| (a + 1..6).map(move |b| (a, b)));
+    let exchanged = pairs.filter_map(|(a, b)| {
+        let mut order = order.clone();
+        order.swap(a, b);
+        Some((Chest::Exchanged(*chest.get(a)?, *chest.get(b)?), way(&rows, &order, &none) / now))
+    });
+    let least = |x: &(Chest, f64), y: &(Chest, f64)| x.1.total_cmp(&y.1);
+    Some((turned.min_by(least)?, exchanged.min_by(least)?))
+}
+
+/// The chest leads of the median beat, each about its own mean.
+fn centred(median: ArrayView2<f64>) -> Array2<f64> {
+    let mut beats = median.slice(s![6.min(median.nrows()).., ..]).to_owned();
+    for mut row in beats.rows_mut() {
+        let mean = row.mean().unwrap_or(0.0);
+        row.mapv_inplace(|v| v - mean);
+    }
+    beats
+}
+
+/// Sum of the distances between neighbours.
+fn way(rows: &[ArrayView1<f64>], order: &[usize], signs: &[f64]) -> f64 {
+    let at = |k: usize| Some((rows.get(*order.get(k)?)?, *signs.get(*order.get(k)?)?));
+    let leg = |k: usize| {
+        let ((a, p), (b, q)) = (at(k)?, at(k + 1)?);
+        Some(a.iter().zip(b.iter()).map(|(x, y)| (p * x - q * y).powi(2)).sum::<f64>().sqrt())
+    };
+    (0..order.len().saturating_sub(1)).filter_map(leg).sum()
+}

@@ -1,0 +1,206 @@
+//! What ecg-prep writes besides HDF5, and what it says of quality.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use ecgflow::data::ecg::{Ecg, Verdict};
+use ecgflow::io::hdf5::EcgReader;
+use ecgflow::io::Source;
+use serde_json::Value;
+
+use crate::heart::{beat, Kind};
+use crate::program::{example, names, root, run, shell, succeed, text};
+
+fn read(path: &Path) -> Vec<Ecg> {
+    EcgReader::open(Source::open(path).unwrap()).unwrap().map(|e| e.unwrap()).collect()
+}
+
+/// CSV of a simulated heart with some change.
+fn write_csv(path: &Path, seed: u64, change: impl Fn(usize, usize, f64) -> f64) {
+    let record = beat(seed, Kind::default(), 10.0, 500.0, 0.005).recording;
+    let mut table = format!("{}\n", record.leads.join(","));
+    for (n, frame) in record.samples_mv.columns().into_iter().enumerate() {
+        let cells: Vec<String> = frame.iter().enumerate().map(|(lead, v)| change(lead, n, *v).to_string()).collect();
+        table.push_str(&format!("{}\n", cells.join(",")));
+    }
+    fs::write(path, table).unwrap();
+}
+
+fn as_is(_: usize, _: usize, v: f64) -> f64 {
+    v
+}
+
+#[test]
+fn the_reference_reader_reads_our_wfdb_to_one_step() {
+    let python = |arguments: &[&str], folder: &Path| {
+        let mut python = Command::new("python3");
+        python.env("PYTHONPATH", root().join("target/setup/wfdb")).current_dir(folder).args(arguments);
+        python.output()
+    };
+    let out = tempfile::tempdir().unwrap();
+    if !python(&["-c", "import wfdb"], out.path()).is_ok_and(|o| o.status.success()) {
+        crate::program::skipped("python3 has no wfdb; pip install --target target/setup/wfdb wfdb==4.3.1");
+        return;
+    }
+    let mut records = vec![example()];
+    records.extend(crate::program::shared("data/ecg/derived/muse2_16.hea"));
+    records.extend(crate::program::shared("data/ecg/wfdb/s0010_re.hea"));
+    for record in records {
+        for preset in ["raw", "clean"] {
+            let words = |to: &str| format!("ecg-prep {} --preset {preset} -o {to}", record.display());
+            ["r.hea", "r.npy", "r.h5"].iter().for_each(|to| drop(succeed(&words(to), out.path())));
+            let script = root().join("tests/wfdb_files.py").display().to_string();
+            let output = python(&[&script, "r", "r.npy"], out.path()).unwrap();
+            assert!(output.status.success(), "{}", text(&output.stderr));
+            let said: Value = serde_json::from_str(&text(&output.stdout)).unwrap();
+            let furthest = said["furthest"].as_f64().unwrap();
+            println!("result wfdb round trip {preset} {}: furthest {furthest:.6} mV, step 0.001 mV", record.display());
+            assert!(furthest <= 0.000_501, "{furthest}");
+            assert_eq!((said["fs"].as_f64(), said["length"].as_u64()), (Some(500.0), Some(5000)));
+            assert_eq!(said["names"][3], "aVR");
+            assert_eq!(said["units"][0], "mV");
+            assert_eq!(said["shape"], serde_json::json!([1, 12, 5000]));
+            let ecg = &read(&out.path().join("r.h5"))[0];
+            let beats: Vec<i64> = said["beats"].as_array().unwrap().iter().map(|b| b.as_i64().unwrap()).collect();
+            assert_eq!(beats, ecg.r_peak.iter().map(|r| i64::from(*r)).collect::<Vec<_>>());
+            assert_eq!(said["symbols"], serde_json::json!(["N"]));
+            assert!(said["comments"].to_string().contains("preset"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn folders_of_wfdb_and_csv_are_read_again() {
+    let out = tempfile::tempdir().unwrap();
+    for (k, name) in ["a.csv", "b.csv", "c.csv"].iter().enumerate() {
+        write_csv(&out.path().join(name), k as u64, as_is);
+    }
+    succeed("ecg-prep a.csv b.csv c.csv -o direct.h5", out.path());
+    for (format, ending) in [("wfdb", "hea"), ("csv", "csv")] {
+        succeed(&format!("ecg-prep a.csv b.csv c.csv -o {format} --format {format}"), out.path());
+        let back =
+            format!("ecg-prep {format}/a.{ending} {format}/b.{ending} {format}/c.{ending} --preset raw -o back.h5");
+        succeed(&back, out.path());
+        let (direct, back) = (read(&out.path().join("direct.h5")), read(&out.path().join("back.h5")));
+        assert_eq!(back.iter().map(|e| e.id.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+        for (a, b) in direct.iter().zip(&back) {
+            let furthest = (&a.samples_mv - &b.samples_mv).mapv(f32::abs).into_iter().fold(0.0, f32::max);
+            assert!(furthest <= 0.000_51, "{format}: {furthest}");
+        }
+    }
+    assert!(names(&out.path().join("wfdb")).contains(&"b.qrs".to_owned()));
+    let output = run("ecg-prep a.csv b.csv -o one.hea", out.path());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("one record a file") && text(&output.stderr).contains("--format wfdb"));
+    assert!(!out.path().join("one.hea").exists() && !out.path().join("one.dat").exists());
+    assert_eq!(run("ecg-prep a.csv --format wfdb", out.path()).status.code(), Some(2));
+    let piped = succeed("ecg-prep a.csv --format csv", out.path());
+    assert!(text(&piped).lines().any(|l| l == "time,I,II,III,aVR,aVL,aVF,V1,V2,V3,V4,V5,V6"));
+}
+
+#[test]
+fn every_preset_and_steps_by_hand_are_written_with_their_steps() {
+    let out = tempfile::tempdir().unwrap();
+    let example = example();
+    for (options, rate, samples, step) in [
+        ("--preset zscore", 500.0, 5000, "z-score of each lead"),
+        ("--preset cardionets", 250.0, 2500, "band-pass 0.67 to 40 Hz, Butterworth order 5"),
+        ("--preset mmcl", 500.0, 5000, "asymmetric-least-squares baseline, lambda 1e7, p 0.3, 5 iterations"),
+        ("--steps highpass:0.67,lowpass:40,notch:50", 500.0, 5000, "notch 50 Hz, quality 30"),
+        ("--steps resample:100,lowpass:30", 100.0, 1000, "resample to 100 Hz"),
+    ] {
+        succeed(&format!("ecg-prep {} {options} -o e.h5", example.display()), out.path());
+        let ecg = &read(&out.path().join("e.h5"))[0];
+        assert_eq!((ecg.rate_hz, ecg.samples_mv.dim()), (rate, (12, samples)), "{options}");
+        assert_eq!(ecg.r_peak.len(), 13, "{options}");
+        let said = text(&succeed("ecgflow inspect e.h5", out.path()));
+        assert!(said.contains(step), "{options}: {said}");
+    }
+    for (words, says) in [
+        ("--steps blur:3", "expected resample, highpass"),
+        ("--steps lowpass:300", "above"),
+        ("--steps lowpass:40 --preset raw", "cannot be used with"),
+        ("--steps lowpass:40 --mains 50", "cannot be used with"),
+        ("--preset mmcl --mains 50", "filters nothing"),
+    ] {
+        let output = run(&format!("ecg-prep {} {words} -o no.h5", example.display()), out.path());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words}: {said}");
+        assert!(said.contains(says) || says == "above", "{words}: {said}");
+    }
+}
+
+#[test]
+fn quality_is_reported_checked_and_dropped() {
+    let out = tempfile::tempdir().unwrap();
+    write_csv(&out.path().join("good.csv"), 1, as_is);
+    write_csv(&out.path().join("flat.csv"), 2, |lead, _, v| if lead == 8 { 0.0 } else { v });
+    write_csv(&out.path().join("hum.csv"), 3, |lead, n, v| {
+        let share = [1.0, 0.6, -0.4, -0.8, 0.7, 0.1, 1.0, 0.9, 1.1, 0.8, 1.0, 0.7][lead];
+        v + 0.1 * share * (std::f64::consts::TAU * 50.0 * n as f64 / 500.0).sin()
+    });
+    fs::write(out.path().join("broken.csv"), "I,II\n1,x\n").unwrap();
+    let all = "good.csv flat.csv hum.csv broken.csv";
+    let checked = run(&format!("ecg-prep {all} --check --report check.csv"), out.path());
+    let said = text(&checked.stdout);
+    assert_eq!(checked.status.code(), Some(1), "{said}");
+    assert!(said.contains("good: good (") && said.contains("flat: bad (") && said.contains("hum: usable ("), "{said}");
+    assert!(said.contains("  flat-lead: V3 does not move\n    -> an electrode was off"), "{said}");
+    assert!(
+        said.contains("broken.csv: bad\n  unreadable: ") && said.contains("4 records: 1 good, 1 usable, 2 bad"),
+        "{said}"
+    );
+    assert_eq!(names(out.path()), ["broken.csv", "check.csv", "flat.csv", "good.csv", "hum.csv"]);
+    succeed("ecg-prep good.csv hum.csv --check", out.path());
+    let words = format!("ecg-prep {all} --keep-going --min-quality usable --rejects r.csv --report q.csv -o e.h5");
+    succeed(&words, out.path());
+    let kept = read(&out.path().join("e.h5"));
+    let verdicts: Vec<(&str, Verdict)> = kept.iter().map(|e| (e.id.as_str(), e.quality.verdict)).collect();
+    assert_eq!(verdicts, [("good", Verdict::Good), ("hum", Verdict::Usable)]);
+    assert!(kept[1].quality.reasons[0].starts_with("mains: "), "{:?}", kept[1].quality.reasons);
+    let rejects = fs::read_to_string(out.path().join("r.csv")).unwrap();
+    assert!(
+        rejects.lines().count() == 3 && rejects.contains("flat,flat.csv,quality,flat-lead: V3 does not move"),
+        "{rejects}"
+    );
+    let report = fs::read_to_string(out.path().join("q.csv")).unwrap();
+    let rows: Vec<&str> = report.lines().collect();
+    assert!(rows[0].starts_with("id,file,verdict,codes,reasons,heart_rate_per_min,r_peaks,"), "{report}");
+    assert!(
+        rows.len() == 5 && rows[2].starts_with("flat,flat.csv,bad,flat-lead,") && rows[4].contains(",bad,unreadable,")
+    );
+}
+
+#[test]
+fn pictures_are_drawn_one_or_a_folder_of_them() {
+    let out = tempfile::tempdir().unwrap();
+    write_csv(&out.path().join("a.csv"), 1, as_is);
+    write_csv(&out.path().join("b.csv"), 2, as_is);
+    succeed("ecg-prep a.csv b.csv --plot pictures -o e.h5", out.path());
+    assert_eq!(names(&out.path().join("pictures")), ["a.png", "b.png"]);
+    succeed("ecg-prep a.csv --plot a.svg -o e.h5", out.path());
+    let svg = fs::read_to_string(out.path().join("a.svg")).unwrap();
+    assert!(svg.starts_with("<?xml") && svg.contains("<title>a</title>") && svg.contains("10 mm/mV"));
+    let output = run("ecg-prep a.csv b.csv --plot one.png -o f.h5", out.path());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!out.path().join("f.h5").exists() && !out.path().join("one.png").exists());
+}
+
+#[test]
+fn many_threads_keep_the_order_and_the_numbers() {
+    let out = tempfile::tempdir().unwrap();
+    for k in 0..9 {
+        write_csv(&out.path().join(format!("p{k}.csv")), k, as_is);
+    }
+    for threads in [1, 4] {
+        let output = shell(&format!("ecg-prep p*.csv --threads {threads} -o t{threads}.h5"), out.path());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    let (one, four) = (read(&out.path().join("t1.h5")), read(&out.path().join("t4.h5")));
+    assert_eq!(
+        one.iter().map(|e| e.id.clone()).collect::<Vec<_>>(),
+        (0..9).map(|k| format!("p{k}")).collect::<Vec<_>>()
+    );
+    assert!(one == four);
+}
