@@ -48,7 +48,7 @@ clippy: setup
 	  cargo clippy --locked --all-targets $$FEATURES -- -D warnings; else $(call MISSING,clippy); fi
 
 unit: setup
-	@.ci/setup.sh h5py
+	@.ci/setup.sh python
 	@$(ENV) cargo test --locked $$FEATURES
 
 doc: setup

@@ -2,7 +2,7 @@
 # Prepares a fresh machine for cargo. Everything fetched lies under target/setup.
 #
 #   .ci/setup.sh         finds or gets HDF5;  writes target/setup/env       (FEATURES and what cargo needs to be told)
-#   .ci/setup.sh h5py    gets h5py from PyPI, which some tests ask; without it they are skipped
+#   .ci/setup.sh python  gets h5py and wfdb from PyPI, which some tests ask; without them those are skipped
 #   .ci/setup.sh cuda    gets nvcc from PyPI; writes target/setup/cuda-env
 #
 # HDF5=auto (default)  the system's library; else the package manager's, where it may be asked; else one built from source
@@ -212,17 +212,18 @@ setup_cuda() {
   "$home/bin/nvcc" --version | sed -n 's/^Cuda compilation tools, /setup: nvcc /p'
 }
 
-# ---- h5py, to check our files with the library that owns them -------------------------------------------------------
+# ---- h5py and wfdb, to check our files with the libraries that own them ---------------------------------------------
 
-setup_h5py() {
-  if PYTHONPATH=$dir/h5py python3 -c 'import h5py' 2>/dev/null; then return; fi
-  say "fetching h5py from PyPI into target/setup/h5py, for the tests"
-  pip_into "$dir/h5py" 'h5py>=3.10,<4' || say "h5py could not be fetched: the tests that need it are skipped"
+# setup_package NAME WANTED: into target/setup/NAME, where python3 has it not already. A failure is no error.
+setup_package() {
+  if PYTHONPATH=$dir/$1 python3 -c "import $1" 2>/dev/null; then return; fi
+  say "fetching $1 from PyPI into target/setup/$1, for the tests"
+  pip_into "$dir/$1" "$2" || say "$1 could not be fetched: the tests that need it are skipped"
 }
 
 case ${1:-hdf5} in
   hdf5) setup_hdf5 ;;
-  h5py) setup_h5py ;;
+  python) setup_package h5py 'h5py>=3.10,<4'; setup_package wfdb 'wfdb==4.3.1' ;;
   cuda) setup_cuda ;;
   *) fail "unknown part: $1" ;;
 esac

@@ -40,7 +40,8 @@ fn the_reference_reader_reads_our_wfdb_to_one_step() {
     };
     let out = tempfile::tempdir().unwrap();
     if !python(&["-c", "import wfdb"], out.path()).is_ok_and(|o| o.status.success()) {
-        crate::program::skipped("python3 has no wfdb; pip install --target target/setup/wfdb wfdb==4.3.1");
+        assert!(std::env::var_os("CI").is_none(), "CI must have wfdb");
+        crate::program::skipped("python3 has no wfdb");
         return;
     }
     let mut records = vec![example()];
