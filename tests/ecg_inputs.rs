@@ -192,6 +192,87 @@ fn segments_of_a_wfdb_record_are_read_through_its_header() {
     }
 }
 
+/// An NPZ file of two ECGs and their ages.
+fn npz(folder: &Path) -> Vec<u8> {
+    let npy = |shape: &str, values: &[f32]| {
+        let header = format!("{:<117}\n", format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"));
+        let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+        bytes.extend(header.bytes());
+        values.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
+        bytes
+    };
+    let leads: Vec<Vec<f32>> =
+        csv().lines().skip(1).map(|l| l.split(',').map(|c| c.parse().unwrap()).collect()).collect();
+    let ecg: Vec<f32> = leads.into_iter().flatten().collect();
+    let entries = [("age.npy", npy("(2,)", &[54.0, 61.0])), ("ecg.npy", npy("(2, 5000, 12)", &ecg.repeat(2)))];
+    write_zip(&folder.join("made.npz"), &entries);
+    fs::read(folder.join("made.npz")).unwrap()
+}
+
+#[test]
+fn an_npz_file_is_one_file_wherever_it_lies() {
+    let out = tempfile::tempdir().unwrap();
+    let f = out.path();
+    let bytes = npz(f);
+    fs::create_dir(f.join("in")).unwrap();
+    fs::write(f.join("in/made.npz"), &bytes).unwrap();
+    fs::write(f.join("made.npz.gz"), gzip(&bytes)).unwrap();
+    fs::write(f.join("t.tar"), tar(&[("deep/made.npz", bytes.clone())])).unwrap();
+    fs::write(f.join("m.csv"), "path,id\nmade.npz,made\n").unwrap();
+    for input in ["made.npz", "made.npz --dataset ecg", "in", "made.npz.gz", "t.tar", "--from-list m.csv"] {
+        succeed(&format!("ecg-prep {input} -o out.h5"), f);
+        assert_eq!(ids(f, "out.h5"), ["made_0", "made_1"], "{input}");
+    }
+    let piped = feed("ecg-prep -o out.h5", f, &bytes);
+    assert!(piped.status.success(), "{}", text(&piped.stderr));
+    assert_eq!(ids(f, "out.h5"), ["stdin_0", "stdin_1"]);
+}
+
+#[test]
+fn images_and_signal_files_beside_ecgs_are_passed_over() {
+    let out = tempfile::tempdir().unwrap();
+    let f = out.path();
+    write_folder(&f.join("in"));
+    let mut image = fs::read(crate::program::root().join("testdata/ecg/dicom/explicit_16.dcm")).unwrap();
+    let class = b"1.2.840.10008.5.1.4.1.1.9.1.";
+    let places: Vec<usize> = (0..image.len() - class.len()).filter(|&k| image[k..].starts_with(class)).collect();
+    assert!(!places.is_empty());
+    places.iter().for_each(|k| image[k + 24] = b'4'); // MR image storage
+    fs::write(f.join("in/image.dcm"), &image).unwrap();
+    fs::rename(f.join("in/more/example.dat"), f.join("in/more/signals.bin")).unwrap();
+    let header = fs::read_to_string(f.join("in/more/example.hea")).unwrap();
+    fs::write(f.join("in/more/example.hea"), header.replace("example.dat", "signals.bin")).unwrap();
+    let said = run("ecg-prep in -o out.h5 -v", f);
+    assert!(said.status.success(), "{}", text(&said.stderr));
+    assert_eq!(ids(f, "out.h5"), FOUND);
+    let said = text(&said.stderr);
+    assert!(said.contains("passed over, no ECG: in/image.dcm") && !said.contains("signals.bin"), "{said}");
+    refuses("ecg-prep image.dcm -o out.h5", 1, &["image.dcm", "the object holds no ECG"], |f| {
+        fs::write(f.join("image.dcm"), &image).unwrap();
+    });
+}
+
+#[test]
+fn an_archive_is_checked_reported_and_drawn_like_files() {
+    let out = tempfile::tempdir().unwrap();
+    let f = out.path();
+    let mut entries = cohort();
+    entries.push(("more/short.csv", csv().lines().take(3001).collect::<Vec<_>>().join("\n").into_bytes()));
+    write_zip(&f.join("z.zip"), &entries);
+    let said = run("ecg-prep z.zip --rate 500 --check --report r.csv", f);
+    assert_eq!(said.status.code(), Some(1), "{}", text(&said.stderr));
+    let words = text(&said.stdout);
+    assert!(words.contains("example: good (75 beats a minute"), "{words}");
+    assert!(words.contains("short: bad, z.zip/more/short.csv\n  short: "), "{words}");
+    let report = fs::read_to_string(f.join("r.csv")).unwrap();
+    assert!(report.lines().any(|line| line.starts_with("example,z.zip/more/example.hea,good,")), "{report}");
+    succeed("ecg-prep z.zip --rate 500 --keep-going --rejects l.csv --plot pictures --format npy -o out.npy", f);
+    let drawn = |name: &str| fs::read(f.join("pictures").join(name)).unwrap().starts_with(b"\x89PNG");
+    assert!(drawn("a.png") && drawn("b.png") && drawn("example.png"));
+    let left_out = fs::read_to_string(f.join("l.csv")).unwrap();
+    assert!(left_out.contains("short,z.zip/more/short.csv,"), "{left_out}");
+}
+
 #[test]
 fn archives_without_an_ecg_are_refused() {
     let notes = || vec![("notes.md", b"nothing here".to_vec())];

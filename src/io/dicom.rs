@@ -39,6 +39,12 @@ pub fn recognise(head: &[u8], _name: &str) -> bool {
     head.get(128..132) == Some(b"DICM")
 }
 
+/// Whether an object of such a beginning is a waveform, or may be one.
+pub fn holds_waveform(head: &[u8]) -> bool {
+    let class = dataset::meta(head).map(|meta| meta.text(dataset::SOP_CLASS));
+    class.map_or(true, |class| check_class(class).is_ok())
+}
+
 /// Reads the one ECG of an object.
 ///
 /// # Errors

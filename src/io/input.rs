@@ -18,7 +18,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::archive::{foreign, Archive, Packing};
-use super::{csv, Source, ECG_FORMATS};
+use super::{csv, dicom, EcgFormat, Source, ECG_FORMATS};
 use crate::error::{Error, Fault, Result};
 
 const DOING: &str = "finding input";
@@ -173,11 +173,16 @@ impl Iterator for Inputs {
     }
 }
 
-/// Whether some format takes the file for its own; text with commas in it is no ECG yet.
+/// Whether some format takes the file for its own; text with commas in it and images are no ECGs.
 fn is_ecg(source: &Source) -> Result<bool> {
     let head = source.head()?;
     let format = ECG_FORMATS.iter().find(|format| (format.recognise)(&head, source.shown()));
-    Ok(!head.is_empty() && format.is_some_and(|format| format.name != "CSV" || csv::holds_samples(&head)))
+    let holds = |format: &EcgFormat| match format.name {
+        "CSV" => csv::holds_samples(&head),
+        "DICOM" => dicom::holds_waveform(&head),
+        _ => true,
+    };
+    Ok(!head.is_empty() && format.is_some_and(holds))
 }
 
 fn no_ecg(what: &str, shown: &str) -> Error {
@@ -230,7 +235,7 @@ fn walk(folder: &Path, id: Option<&String>, depth: usize, into: &mut VecDeque<Re
         Err(error) => return into.push_back(Err(Error::io("opening folder", folder)(error))),
     };
     entries.sort_by_key(fs::DirEntry::file_name);
-    let segments: HashSet<PathBuf> = entries.iter().flat_map(|entry| segments(&entry.path())).collect();
+    let parts: HashSet<PathBuf> = entries.iter().flat_map(|entry| parts(&entry.path())).collect();
     for entry in entries {
         let path = entry.path();
         if entry.file_name().to_string_lossy().starts_with('.') {
@@ -238,7 +243,7 @@ fn walk(folder: &Path, id: Option<&String>, depth: usize, into: &mut VecDeque<Re
         }
         match entry.file_type() {
             Ok(kind) if kind.is_dir() && depth > 0 => walk(&path, id, depth - 1, into),
-            Ok(_) if path.is_file() && !belongs_to_header(&path) && !segments.contains(&path) => {
+            Ok(_) if path.is_file() && !belongs_to_header(&path) && !parts.contains(&path) => {
                 into.push_back(Ok(Item { path, id: id.cloned(), found: true }));
             }
             Ok(_) => {}
@@ -253,8 +258,8 @@ fn belongs_to_header(path: &Path) -> bool {
     is_signal && path.with_extension("hea").is_file()
 }
 
-/// The headers of its segments that a WFDB header of several names: they are read through it.
-fn segments(path: &Path) -> Vec<PathBuf> {
+/// The signal files that a WFDB header names, or the headers of its segments: they are read through it.
+fn parts(path: &Path) -> Vec<PathBuf> {
     if path.extension().and_then(|e| e.to_str()) != Some("hea") {
         return Vec::new();
     }
@@ -264,7 +269,8 @@ fn segments(path: &Path) -> Vec<PathBuf> {
     let mut names = text.lines().filter(|l| !l.starts_with('#')).filter_map(|line| line.split_whitespace().next());
     match names.next() {
         Some(name) if name.contains('/') => names.map(|name| path.with_file_name(format!("{name}.hea"))).collect(),
-        _ => Vec::new(),
+        Some(_) => names.map(|name| path.with_file_name(name)).collect(),
+        None => Vec::new(),
     }
 }
 

@@ -54,8 +54,13 @@ pub fn open(source: Source, _options: &ReadOptions) -> Result<Recordings> {
 fn read(source: &Source) -> Result<Recording> {
     let mut file = File { id: source.stem(), ..File::default() };
     Document::read(source, DOING)?.walk(&mut file)?;
-    file.rhythm.ok_or_else(|| {
-        let found = if file.kinds.is_empty() { "no waveform".to_owned() } else { file.kinds.join(", ") };
+    let others = file.kinds.join(", ");
+    let note = |rhythm: Recording| match others.as_str() {
+        "" => rhythm,
+        others => rhythm.note(format!("read the waveform Rhythm; left out {others}")),
+    };
+    file.rhythm.map(note).ok_or_else(|| {
+        let found = if others.is_empty() { "no waveform" } else { &others };
         let fault = Fault::new(DOING, "the file holds no rhythm").record(&file.id).field("Waveform");
         fault.expected("a Waveform of WaveformType Rhythm", found).into()
     })

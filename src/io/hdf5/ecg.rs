@@ -153,7 +153,7 @@ impl Sink<Ecg> for EcgWriter {
     fn put(&mut self, ecg: &Ecg) -> Result<()> {
         if !self.seen.insert(ecg.id.clone()) {
             let fault = Fault::new("writing ECG", "").record(&ecg.id).field("/id");
-            let hint = "records are named after their files: rename one, or prepare them into two outputs";
+            let hint = "records are named after their files: rename one, or give ids in a manifest (--from-list)";
             return Err(fault.expected("unique names", "the same name again").hint(hint).into());
         }
         let writer = &mut self.writer;

@@ -57,7 +57,7 @@ impl Target {
             Place::Folder(_) => file_name(id),
         };
         if !self.seen.insert(name.clone()) {
-            let hint = "records are named after their files: rename one, or prepare them into two outputs";
+            let hint = "records are named after their files: rename one, or give ids in a manifest (--from-list)";
             return Err(fault("")
                 .field("file name")
                 .expected("unique names", format!("{name} again"))
