@@ -26,7 +26,7 @@ pub fn check(
         if let Some(table) = &mut table {
             table.put(&file, &report)?;
         }
-        out.write_all(words(&report).as_bytes()).map_err(closed)?;
+        out.write_all(words(&file, &report).as_bytes()).map_err(closed)?;
         counts.iter_mut().skip(report.verdict as usize).take(1).for_each(|n| *n += 1);
         bar.inc(1);
     }
@@ -41,11 +41,13 @@ pub fn check(
     }
 }
 
-/// One line, and two more a reason: what was found, what to do.
-fn words(report: &Report) -> String {
+/// One line, and two more a reason: what was found, what to do; a record that is not good says where it lies.
+fn words(file: &str, report: &Report) -> String {
     let facts = report.measures.as_ref().filter(|m| m.heart_rate.is_finite());
     let facts = facts.map_or(String::new(), |m| format!(" ({:.0} beats a minute, {} beats)", m.heart_rate, m.beats));
-    let mut text = format!("{}: {}{facts}\n", plain(&report.id), report.verdict);
+    let place = if report.verdict == Verdict::Good || report.id == file { None } else { Some(plain(file)) };
+    let place = place.map_or(String::new(), |file| format!(", {file}"));
+    let mut text = format!("{}: {}{facts}{place}\n", plain(&report.id), report.verdict);
     for reason in &report.reasons {
         text.push_str(&format!("  {}\n", plain(reason)));
         if let Some(advice) = reason.split_once(": ").and_then(|(code, _)| advice(code)) {

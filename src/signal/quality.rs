@@ -121,10 +121,13 @@ impl Report {
     pub fn refused(id: &str, code: &str, error: &Error) -> Report {
         let words = match error {
             Error::Input(fault) => {
-                let place = fault.field.iter().map(|field| format!("{field}:"));
-                let cause = Some(fault.cause.clone()).filter(|cause| !cause.is_empty());
-                let expected = fault.expected.iter().zip(&fault.found).map(|(e, f)| format!("expected {e}, found {f}"));
-                place.chain(cause).chain(expected).collect::<Vec<_>>().join(" ")
+                let place = fault.field.iter().map(|field| format!("{field}: ")).collect::<String>();
+                let pair = fault.expected.as_ref().zip(fault.found.as_ref());
+                match (fault.cause.as_str(), pair.map(|(e, f)| format!("expected {e}, found {f}"))) {
+                    ("", pair) => place + &pair.unwrap_or_default(),
+                    (cause, Some(pair)) => format!("{place}{cause} ({pair})"),
+                    (cause, None) => place + cause,
+                }
             }
             other => other.to_string(),
         };
