@@ -247,6 +247,15 @@ fn images_and_signal_files_beside_ecgs_are_passed_over() {
     assert_eq!(ids(f, "out.h5"), FOUND);
     let said = text(&said.stderr);
     assert!(said.contains("passed over, no ECG: in/image.dcm") && !said.contains("signals.bin"), "{said}");
+    refuses(
+        "ecg-prep in -o out.h5",
+        1,
+        &["there is no ECG in the folder", "hint: passed over: 1 were passed over"],
+        |f| {
+            fs::create_dir(f.join("in")).unwrap();
+            fs::write(f.join("in/image.dcm"), &image).unwrap();
+        },
+    );
     refuses("ecg-prep image.dcm -o out.h5", 1, &["image.dcm", "the object holds no ECG"], |f| {
         fs::write(f.join("image.dcm"), &image).unwrap();
     });

@@ -44,6 +44,9 @@ pub struct Inputs {
     /// The archive that is being read: whether it was found, its name, and how many ECGs came out of it.
     archive: Option<(Archive, Opened)>,
     passed_over: Vec<String>,
+    /// How many files came out, and how many were passed over.
+    given: usize,
+    passed: usize,
 }
 
 /// The archive that is being read.
@@ -75,7 +78,7 @@ impl Inputs {
         for item in named.chain(listed) {
             expand(item, &mut items);
         }
-        Ok(Inputs { items, archive: None, passed_over: Vec::new() })
+        Ok(Inputs { items, archive: None, passed_over: Vec::new(), given: 0, passed: 0 })
     }
 
     /// Takes out the files in folders and archives that were no ECG, since this was asked last.
@@ -96,12 +99,32 @@ impl Inputs {
                     opened.ecgs += 1;
                     return Some(Ok(source.with_id(opened.id.clone())));
                 }
-                Ok(false) => self.passed_over.push(source.shown().to_owned()),
+                Ok(false) => {
+                    self.passed += 1;
+                    self.passed_over.push(source.shown().to_owned());
+                }
                 Err(error) => return Some(Err(error)),
             }
         }
         let opened = self.archive.take().map(|(_, opened)| opened)?;
         (opened.ecgs == 0 && !opened.found).then(|| Err(no_ecg("archive", &opened.shown)))
+    }
+
+    /// The next file that is to be read.
+    fn next_found(&mut self) -> Option<Result<Source>> {
+        loop {
+            if let Some(source) = self.next_in_archive() {
+                return Some(source);
+            }
+            match self.items.pop_front()? {
+                Ok(item) => {
+                    if let Some(source) = self.enter(item) {
+                        return Some(source);
+                    }
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
     }
 
     /// Opens a path: an archive is entered, a found file that is no ECG gives nothing.
@@ -145,6 +168,7 @@ impl Inputs {
         match wanted {
             Ok((true, source)) => Some(Ok(source.with_id(item.id))),
             Ok((false, source)) => {
+                self.passed += 1;
                 self.passed_over.push(source.shown().to_owned());
                 None
             }
@@ -157,19 +181,15 @@ impl Iterator for Inputs {
     type Item = Result<Source>;
 
     fn next(&mut self) -> Option<Result<Source>> {
-        loop {
-            if let Some(source) = self.next_in_archive() {
-                return Some(source);
-            }
-            match self.items.pop_front()? {
-                Ok(item) => {
-                    if let Some(source) = self.enter(item) {
-                        return Some(source);
-                    }
-                }
-                Err(error) => return Some(Err(error)),
-            }
-        }
+        let next = self.next_found();
+        self.given += usize::from(next.is_some());
+        next.or_else(|| {
+            let passed = std::mem::take(&mut self.passed);
+            (self.given == 0 && passed > 0).then(|| {
+                let fault = Fault::new(DOING, "there is no ECG in the folder").expected(known(), "none of them");
+                Err(fault.hint(format!("passed over: {passed} files; -v lists them")).into())
+            })
+        })
     }
 }
 
@@ -186,9 +206,13 @@ fn is_ecg(source: &Source) -> Result<bool> {
 }
 
 fn no_ecg(what: &str, shown: &str) -> Error {
-    let known: Vec<&str> = ECG_FORMATS.iter().map(|f| f.name).collect();
     let fault = Fault::new(DOING, format!("there is no ECG in the {what}")).file(shown);
-    fault.expected(known.join(", "), "none of them").into()
+    fault.expected(known(), "none of them").into()
+}
+
+/// The names of the formats.
+fn known() -> String {
+    ECG_FORMATS.iter().map(|f| f.name).collect::<Vec<_>>().join(", ")
 }
 
 /// A folder or a pattern becomes the files it means; anything else stays.
