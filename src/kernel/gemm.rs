@@ -45,7 +45,11 @@ pub struct Packed {
 
 impl Packed {
     /// Packs B, whose element at (k, n) `at` gives, for products on `isa`.
+    ///
+    /// # Panics
+    /// Where `isa` cannot make products in that precision.
     pub fn new(isa: Isa, precision: Precision, (k, n): (usize, usize), at: impl Fn(usize, usize) -> f32) -> Self {
+        assert!(precision == Precision::F32 || isa.can_bf16());
         let width = 2 * isa.lanes();
         let depth = precision.words(k);
         let mut words = Buffer::zeros(n.div_ceil(width) * depth * width);
@@ -275,8 +279,8 @@ pub(super) mod tests {
             let (x, w, bias) = (ramp(rows * k, 1), ramp(k * n, 2), ramp(n, 3));
             for isa in Isa::all() {
                 for precision in [Precision::F32, Precision::Bf16] {
-                    if precision == Precision::Bf16 && isa == Isa::Avx512 {
-                        continue; // has no such instruction, so nothing packs for it
+                    if precision == Precision::Bf16 && !isa.can_bf16() {
+                        continue;
                     }
                     let weight = Packed::from_weight(isa, precision, &w, (k, n));
                     let mut y = vec![1f32; rows * n];

@@ -1,7 +1,7 @@
 //! Vectors of f32, one implementation per instruction set, and the choice among them at run time.
 //!
 //! A kernel is a [`Job`]: generic code over [`Simd`], inlined whole into one function per instruction set that has the
-//! features switched on. One binary so serves every machine of a mixed cluster. [`Isa::Portable`] is plain Rust, which
+//! features switched on. One binary so serves every machine of a mixed cluster. The last resort is plain Rust, which
 //! compilers vectorise for whatever the target guarantees (NEON on 64-bit ARM); the tests hold the others against it.
 
 #[cfg(target_arch = "x86_64")]
@@ -12,9 +12,12 @@ mod portable;
 
 use std::sync::OnceLock;
 
-/// An instruction set.
+/// An instruction set that this processor has: there is no other way to get one than to ask for those.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Isa {
+pub struct Isa(Set);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Set {
     /// Whatever the target guarantees.
     Portable,
     /// AVX2 with fused multiply-add.
@@ -28,56 +31,66 @@ pub enum Isa {
 impl Isa {
     /// Every instruction set that this processor has.
     pub fn all() -> Vec<Isa> {
-        [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16].into_iter().filter(|isa| isa.is_here()).collect()
+        let sets = [Set::Portable, Set::Avx2, Set::Avx512, Set::Avx512Bf16];
+        sets.into_iter().filter(|set| set.is_here()).map(Isa).collect()
     }
 
-    /// The best for products of f32.
+    /// The best.
     pub fn best() -> Isa {
         static BEST: OnceLock<Isa> = OnceLock::new();
-        *BEST.get_or_init(|| Isa::all().last().copied().unwrap_or(Isa::Portable))
+        *BEST.get_or_init(|| Isa::all().last().copied().unwrap_or(Isa(Set::Portable)))
     }
 
-    /// Whether products of bf16 pairs are instructions of their own.
+    /// Whether products of bf16 pairs are instructions of their own, and fast.
     pub fn has_bf16(self) -> bool {
-        self == Isa::Avx512Bf16
+        self.0 == Set::Avx512Bf16
     }
 
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    fn is_here(self) -> bool {
-        let avx512 = || {
-            is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl")
-        };
-        match self {
-            Isa::Portable => true,
-            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
-            Isa::Avx512 => avx512(),
-            Isa::Avx512Bf16 => avx512() && is_x86_feature_detected!("avx512bf16"),
-        }
-    }
-
-    #[cfg(any(not(target_arch = "x86_64"), miri))]
-    fn is_here(self) -> bool {
-        self == Isa::Portable
+    /// Whether products of bf16 pairs can be made at all, be it of other instructions.
+    pub fn can_bf16(self) -> bool {
+        self.0 != Set::Avx512
     }
 
     /// f32 in a vector.
     pub fn lanes(self) -> usize {
-        match self {
-            Isa::Portable | Isa::Avx2 => 8,
-            Isa::Avx512 | Isa::Avx512Bf16 => 16,
+        match self.0 {
+            Set::Portable | Set::Avx2 => 8,
+            Set::Avx512 | Set::Avx512Bf16 => 16,
         }
     }
 
     /// Rows of the largest tile of a product; see [`Simd::ROWS`].
     pub fn rows(self) -> usize {
-        match self {
-            Isa::Portable => 4,
-            Isa::Avx2 => 6,
-            Isa::Avx512 | Isa::Avx512Bf16 => 12,
+        match self.0 {
+            Set::Portable => 4,
+            Set::Avx2 => 6,
+            Set::Avx512 | Set::Avx512Bf16 => 12,
         }
+    }
+}
+
+impl Set {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    fn is_here(self) -> bool {
+        let avx512 = || {
+            is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+        };
+        match self {
+            Set::Portable => true,
+            Set::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Set::Avx512 => avx512(),
+            Set::Avx512Bf16 => avx512() && is_x86_feature_detected!("avx512bf16"),
+        }
+    }
+
+    #[cfg(any(not(target_arch = "x86_64"), miri))]
+    fn is_here(self) -> bool {
+        self == Set::Portable
     }
 }
 
@@ -97,16 +110,16 @@ pub trait Job {
 /// Runs a job with the instructions of `isa`.
 ///
 /// # Safety
-/// `isa` is one of [`Isa::all`]; and what the job itself asks for.
+/// What the job itself asks for. A job that makes products of bf16 pairs asks for [`Isa::can_bf16`].
 #[inline]
 pub unsafe fn dispatch<J: Job>(isa: Isa, job: J) -> J::Output {
-    match isa {
+    match isa.0 {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => on_avx2(job),
+        Set::Avx2 => on_avx2(job),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => on_avx512(job),
+        Set::Avx512 => on_avx512(job),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Bf16 => on_avx512_bf16(job),
+        Set::Avx512Bf16 => on_avx512_bf16(job),
         _ => job.run::<portable::Portable>(),
     }
 }
@@ -230,7 +243,7 @@ mod tests {
         let b = [1.5f32, -2.0, 0.3, 1.0, -0.7, 1.0, 1.1, 5.0, 1., 2., 3., 4., 5., 6., 7., 8.];
         let mut want = Vec::new();
         // SAFETY: Portable is always there; both arrays hold the 16 values that the widest vector reads.
-        unsafe { dispatch(Isa::Portable, Every(&a, &b, &mut want)) };
+        unsafe { dispatch(Isa(Set::Portable), Every(&a, &b, &mut want)) };
         assert_eq!(want[0], -199.0);
         assert_eq!(want[8 * 6..8 * 8][..4], [0.5, 0.5, 1.0 - 0.4, 0.0]);
         assert_eq!(want[8 * 7..8 * 8], [0.0, -0.5, 0.15, 1.0, -0.7, 2.0, 1.1 * 2f32.powi(90), 5.0]);
@@ -265,7 +278,7 @@ mod tests {
     #[test]
     fn sums_and_products_of_pairs_by_hand() {
         let a = [1f32, 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15., 16.];
-        for isa in Isa::all().into_iter().filter(|isa| *isa != Isa::Avx512) {
+        for isa in Isa::all().into_iter().filter(|isa| isa.can_bf16()) {
             let mut got = Vec::new();
             // SAFETY: `isa` is here and reads at most the 16 values.
             unsafe { dispatch(isa, Products(&a, &mut got)) };
