@@ -273,6 +273,13 @@ pub(super) mod tests {
         (0..n as u64).map(value).collect()
     }
 
+    /// The largest difference; what is no number differs without end.
+    pub fn worst(got: &[f32], want: &[f64]) -> f64 {
+        assert_eq!(got.len(), want.len());
+        let off = |(a, b): (&f32, &f64)| (f64::from(*a) - b).abs();
+        got.iter().zip(want).map(off).fold(0.0, |m, d| if d.is_nan() { f64::INFINITY } else { m.max(d) })
+    }
+
     #[test]
     fn products_equal_those_of_f64_for_every_size_and_instruction_set() {
         for (rows, k, n) in [(1, 1, 1), (13, 7, 33), (150, 64, 40), (31, 130, 5), (12, 16, 64), (7, 3, 16)] {

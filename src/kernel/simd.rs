@@ -179,7 +179,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     /// a less the largest whole number that is not above it.
     unsafe fn fraction(a: Self::V) -> Self::V;
-    /// a 2^n for n rounded down to a whole number; may be 0 where that is below the normal numbers.
+    /// a 2^n for n rounded down to a whole number; may be 0 below the normal numbers, and a 2^127 or infinity above.
     unsafe fn scale(a: Self::V, n: Self::V) -> Self::V;
     /// a where `sign` >= 0, else b.
     unsafe fn select(sign: Self::V, a: Self::V, b: Self::V) -> Self::V;
@@ -195,9 +195,13 @@ pub trait Simd: Copy + Send + Sync + 'static {
     unsafe fn store_bf16(p: *mut u16, v: Self::V);
 }
 
-/// Rounds to bf16, halves away from zero.
+/// Rounds to bf16, halves to even; what is no number stays none.
 pub fn to_bf16(x: f32) -> u16 {
-    (x.to_bits().wrapping_add(0x8000) >> 16) as u16
+    let bits = x.to_bits();
+    if x.is_nan() {
+        return (bits >> 16) as u16 | 0x40; // quiet
+    }
+    ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16) as u16
 }
 
 #[cfg(test)]
@@ -247,7 +251,7 @@ mod tests {
         assert_eq!(want[0], -199.0);
         assert_eq!(want[8 * 6..8 * 8][..4], [0.5, 0.5, 1.0 - 0.4, 0.0]);
         assert_eq!(want[8 * 7..8 * 8], [0.0, -0.5, 0.15, 1.0, -0.7, 2.0, 1.1 * 2f32.powi(90), 5.0]);
-        for isa in Isa::all() {
+        for isa in Isa::all().into_iter().filter(|isa| isa.can_bf16()) {
             let mut got = Vec::new();
             // SAFETY: as above, and `isa` is here.
             unsafe { dispatch(isa, Every(&a, &b, &mut got)) };
@@ -255,6 +259,44 @@ mod tests {
             for (i, (got, want)) in got.iter().zip(&want).enumerate() {
                 // Fractions may be rounded once or twice.
                 assert!((got - want).abs() <= 1e-6 * want.abs(), "{isa:?}: value {i} is {got}, not {want}");
+            }
+        }
+    }
+
+    struct Halves<'a>(&'a [f32], &'a mut Vec<u32>);
+
+    impl Job for Halves<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) {
+            let x = S::load(self.0.as_ptr());
+            let mut words = [0f32; 16];
+            S::store(words.as_mut_ptr(), S::pair(x, x));
+            self.1.extend(words[..8].iter().map(|w| w.to_bits()));
+            let mut halves = [0u16; 16];
+            S::store_bf16(halves.as_mut_ptr(), x);
+            self.1.extend(halves[..8].iter().map(|h| u32::from(*h) << 16 | u32::from(*h)));
+        }
+    }
+
+    #[test]
+    fn rounding_to_bf16_keeps_what_is_no_number() {
+        let bits =
+            [0xFFFF_FFFF, 0x7FFF_FFFF, 0x7F80_0001, 0x7F80_0000, 0x3F80_8000, 0x3F81_8000, 0x3F80_8001, 0xBF80_0000];
+        let mut x = [0f32; 16];
+        x.iter_mut().zip(bits).for_each(|(x, bits)| *x = f32::from_bits(bits));
+        for isa in Isa::all().into_iter().filter(|isa| isa.can_bf16()) {
+            let mut got = Vec::new();
+            // SAFETY: 16 values are there.
+            unsafe { dispatch(isa, Halves(&x, &mut got)) };
+            for got in got.chunks(8) {
+                assert!(
+                    got[..3].iter().all(|w| f32::from_bits(w << 16).is_nan() && f32::from_bits(*w).is_nan()),
+                    "{isa:?}"
+                );
+                let rest = [0x7F80_7F80, 0x3F80_3F80, 0x3F82_3F82, 0x3F81_3F81, 0xBF80_BF80];
+                assert_eq!(got[3..], rest, "{isa:?}"); // infinity, two halves to even, above a half, exact
             }
         }
     }
