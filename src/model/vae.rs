@@ -9,7 +9,8 @@
 //! | mu, log sigma^2 | [`Posterior`] | (B, z, T, S/8, S/8) |
 //! | z | `latent` | (B, z, T, S/8, S/8) |
 //!
-//! Departures from the paper: none known; the sizes are those of the published code.
+//! Departures from the paper: none known; the sizes are those of the published code. Shapes are written as the paper has
+//! them; inside, the processor holds maps channels last ([`op::enter`]).
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
