@@ -7,7 +7,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .NOTPARALLEL:
-.PHONY: help setup demo test fmt clippy unit doc size bench install check-cuda clean
+.PHONY: help setup demo test fmt clippy unit doc size bench miri install check-cuda clean
 
 CARGO_TARGET_DIR ?= target
 BIN = $(CARGO_TARGET_DIR)/release
@@ -21,6 +21,7 @@ help:
 	@echo 'make demo        build the programs and run the pipeline of the README on testdata/, into demo/'
 	@echo 'make test        format, lints, tests, documentation'
 	@echo 'make bench       seconds and GFLOP/s at the published size, beside PyTorch (a quarter of an hour)'
+	@echo 'make miri        the kernels under Miri (needs a nightly Rust with Miri)'
 	@echo 'make install     install the programs (PREFIX=DIR for DIR/bin)'
 	@echo 'make check-cuda  compile with --features cuda, with an nvcc from PyPI where there is none'
 	@echo 'make setup       only find or fetch what the build needs'
@@ -57,6 +58,10 @@ doc: setup
 size:
 	@{ find src bin tests benches -name '*.rs' 2>/dev/null || true; } | xargs wc -l | \
 	  awk '$$2 != "total" && $$1 > 400 { print "note: " $$2 " has " $$1 " lines (target 400, limit 500)" }'
+
+# Miri knows no vector instructions, so this is the plain path of the kernels; the smallest tests, for it is slow.
+miri: setup
+	@$(ENV) MIRIFLAGS='-Zmiri-disable-isolation -Zmiri-ignore-leaks' cargo +nightly miri test --locked --lib kernel::
 
 bench: setup
 	@$(ENV) export FEATURES; .ci/bench.sh

@@ -261,6 +261,23 @@ fn threads(bench: &Bench) {
     }
 }
 
+/// One, two and four clips at the compact size, as the sampler makes them: one after the other.
+fn clips(bench: &Bench) {
+    if !bench.wants("clips") {
+        return;
+    }
+    let (flow, vae) = (amdf::Config::compact(), vae::Config::compact());
+    let (velocity, decoder) = (Velocity::new(&flow, filled()).unwrap(), Decoder::new(&vae, filled()).unwrap());
+    let (x, feature) = (noise(&[1, 4, 50, 12, 12]), noise(&[1, 50, flow.feature_dim]));
+    let clip = || {
+        let z = amdf::sample(&velocity, &x, &feature, STEPS, GUIDANCE, TimeGrid::Middle, |_| ()).unwrap();
+        decoder.forward(&z).unwrap();
+    };
+    for n in [1, 2, 4] {
+        println!("bench clips_{n} seconds={:.3}", seconds(RUNS, || (0..n).for_each(|_| clip())));
+    }
+}
+
 fn main() {
     let names: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let bench = Bench { matmul: matmul(), names };
@@ -271,5 +288,6 @@ fn main() {
         println!("bench note: this processor has no products of bf16");
     }
     training(&bench);
+    clips(&bench);
     threads(&bench);
 }

@@ -73,7 +73,8 @@ impl AmdfSample {
         let decode = if self.clips.latent_only { None } else { Some(Decode::open(weights, precision, &device)?) };
         log.weights(weights, Kind::Flow);
         log.info(&format!("sampling: {:?}, seed {}", flow.sampling(), self.seed));
-        let mut provenance = cli::provenance_after(Self::NAME, &reader.provenance(), weights);
+        let provenance = cli::provenance_after(Self::NAME, &reader.provenance(), weights);
+        let mut provenance = cli::computed_in(provenance, precision);
         (provenance.seed, provenance.synthetic) = (Some(self.seed), true);
         let count = reader.records().saturating_mul(self.samples);
         let mut outputs = self.clips.begin(&self.stream.output, &provenance, count)?;
@@ -108,6 +109,7 @@ impl AmdfSample {
         decode.check(reader.size()).map_err(|e| e.in_file(&shown))?;
         log.weights(weights, Kind::Vae);
         let provenance = cli::provenance_after(Self::NAME, &reader.provenance(), weights);
+        let provenance = cli::computed_in(provenance, precision);
         let mut outputs = self.clips.begin(&self.stream.output, &provenance, reader.records())?;
         let rejects = Rejects::begin(&self.rejects, log, &provenance)?;
         let bar = log.progress(reader.records());

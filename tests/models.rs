@@ -270,6 +270,21 @@ fn parity_of_weights_filled_by_rule() {
 }
 
 #[test]
+fn packed_blocks_give_what_candle_s_operations_give() {
+    // Widths, heads, frames and places that fill no vector, tile or unit of work.
+    let config = amdf::Config { width: 160, heads: 5, frames: 13, latent_side: 10, ..amdf::Config::tiny() };
+    let x = Tensor::randn(0f32, 1f32, (2, 4, 13, 10, 10), &Device::Cpu).unwrap();
+    let feature = Tensor::randn(0f32, 1f32, (2, 13, 48), &Device::Cpu).unwrap();
+    let velocity = || {
+        let t = Tensor::new(&[0.3f32, 0.8], &Device::Cpu).unwrap();
+        Velocity::new(&config, support::rule()).unwrap().forward(&x, &t, &feature).unwrap()
+    };
+    let mut report = Report::new(Tensors::new());
+    report.compare("velocity", &velocity(), &op::by_candle(velocity), FORWARD);
+    report.finish();
+}
+
+#[test]
 fn one_and_three_threads_give_the_same_bits() {
     let decoder = vae::Decoder::new(&vae::Config::tiny(), support::rule()).unwrap();
     let velocity = Velocity::new(&amdf::Config::tiny(), support::rule()).unwrap();

@@ -201,6 +201,19 @@ fn sampler_options_change_the_clip_and_latents_decode_to_the_same() {
 }
 
 #[test]
+fn the_origin_of_a_clip_tells_the_precision_that_was_computed_in() {
+    let out = tempfile::tempdir().unwrap();
+    three_features(out.path());
+    let words = format!("amdf-sample f.h5 -o c.h5 --precision bf16 --steps 1 --weights {}", tiny_weights().display());
+    let told = shell(&words, out.path());
+    assert!(told.status.success(), "{}", text(&told.stderr));
+    let reader = CineReader::open(Source::open(&out.path().join("c.h5")).unwrap()).unwrap();
+    let (model, has) = (reader.provenance().model.unwrap(), ecgflow::kernel::Isa::best().has_bf16());
+    assert_eq!(model.ends_with(" in bf16"), has, "{model}");
+    assert_ne!(text(&told.stderr).contains("no products of bf16"), has);
+}
+
+#[test]
 fn cycles_can_be_chosen() {
     let Some(weights) = imported_weights() else { return };
     let out = tempfile::tempdir().unwrap();
@@ -416,6 +429,7 @@ fn memory_of_clips_at_the_published_size_stays_below_1_5_gb() {
             four * 1024 / 1_000_000
         );
         assert!(four.max(one) * 1024 <= 1_500_000_000, "{precision}: {one} and {four} KiB");
+        assert!(four <= one + one / 20, "{precision}: memory grows with the clips, {one} to {four} KiB");
     }
 }
 

@@ -11,6 +11,7 @@ use crate::checkpoint::Weights;
 use crate::data::Provenance;
 use crate::error::Result;
 use crate::io::output::remove_unfinished;
+use crate::kernel::gemm::Precision;
 
 pub mod args;
 pub mod check;
@@ -119,6 +120,14 @@ pub fn provenance(tool: &str) -> Provenance {
 pub fn provenance_after(tool: &str, input: &Provenance, weights: &Weights) -> Provenance {
     let mut provenance = provenance(tool).after(input);
     provenance.model = Some(weights.id());
+    provenance
+}
+
+/// The same, for products computed in `precision`: its `model` says so where it is not f32.
+pub fn computed_in(mut provenance: Provenance, precision: Precision) -> Provenance {
+    if precision == Precision::Bf16 {
+        provenance.model = provenance.model.map(|model| format!("{model} in bf16"));
+    }
     provenance
 }
 

@@ -45,7 +45,11 @@ pub struct Packed {
 
 impl Packed {
     /// Packs B, whose element at (k, n) `at` gives, for products on `isa`.
+    ///
+    /// # Panics
+    /// Where `isa` cannot make products in that precision.
     pub fn new(isa: Isa, precision: Precision, (k, n): (usize, usize), at: impl Fn(usize, usize) -> f32) -> Self {
+        assert!(precision == Precision::F32 || isa.can_bf16());
         let width = 2 * isa.lanes();
         let depth = precision.words(k);
         let mut words = Buffer::zeros(n.div_ceil(width) * depth * width);
@@ -269,14 +273,21 @@ pub(super) mod tests {
         (0..n as u64).map(value).collect()
     }
 
+    /// The largest difference; what is no number differs without end.
+    pub fn worst(got: &[f32], want: &[f64]) -> f64 {
+        assert_eq!(got.len(), want.len());
+        let off = |(a, b): (&f32, &f64)| (f64::from(*a) - b).abs();
+        got.iter().zip(want).map(off).fold(0.0, |m, d| if d.is_nan() { f64::INFINITY } else { m.max(d) })
+    }
+
     #[test]
     fn products_equal_those_of_f64_for_every_size_and_instruction_set() {
         for (rows, k, n) in [(1, 1, 1), (13, 7, 33), (150, 64, 40), (31, 130, 5), (12, 16, 64), (7, 3, 16)] {
             let (x, w, bias) = (ramp(rows * k, 1), ramp(k * n, 2), ramp(n, 3));
             for isa in Isa::all() {
                 for precision in [Precision::F32, Precision::Bf16] {
-                    if precision == Precision::Bf16 && isa == Isa::Avx512 {
-                        continue; // has no such instruction, so nothing packs for it
+                    if precision == Precision::Bf16 && !isa.can_bf16() {
+                        continue;
                     }
                     let weight = Packed::from_weight(isa, precision, &w, (k, n));
                     let mut y = vec![1f32; rows * n];

@@ -191,7 +191,7 @@ impl Groups {
     /// # Panics
     /// Where the sizes do not agree.
     pub fn affine(&self, moments: &Moments, weight: &[f32], bias: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        assert_eq!([weight.len(), bias.len()], [self.channels; 2]);
+        assert_eq!([weight.len(), bias.len(), moments.mean.len(), moments.inverse.len()], [self.channels; 4]);
         let scale: Vec<f32> = weight.iter().zip(&moments.inverse).map(|(w, i)| w * i).collect();
         let offset = bias.iter().zip(&moments.mean).zip(&scale).map(|((b, m), s)| b - m * s).collect();
         (scale, offset)
@@ -385,5 +385,89 @@ impl Layer<'_> {
         parts.iter().for_each(|part| total.iter_mut().zip(part).for_each(|(t, p)| *t += p));
         let shift = total.split_off(self.width);
         [total, shift]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::gemm::tests::ramp;
+
+    fn dot(a: &[f32], b: &[f32]) -> f64 {
+        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    }
+
+    /// Compares gradients with finite differences of <dy, y> along a direction, argument by argument.
+    fn check(
+        isa: Isa,
+        x: [Vec<f32>; 3],
+        gradients: [Vec<f32>; 3],
+        dy: &[f32],
+        run: impl Fn(&[Vec<f32>; 3]) -> Vec<f32>,
+    ) {
+        for (i, gradient) in gradients.iter().enumerate() {
+            let way = ramp(gradient.len(), 9);
+            let moved = |step: f32| {
+                let mut x = x.clone();
+                x[i].iter_mut().zip(&way).for_each(|(x, w)| *x += step * w);
+                dot(&run(&x), dy)
+            };
+            let (along, slope) = (dot(gradient, &way), (moved(1e-2) - moved(-1e-2)) / 2e-2);
+            assert!((along - slope).abs() < 3e-3 * slope.abs().max(1.0), "{isa:?} argument {i}: {along} for {slope}");
+        }
+    }
+
+    #[test]
+    fn gradients_of_group_normalisation_equal_finite_differences() {
+        for swish in [false, true] {
+            let groups = Groups { channels: 20, groups: 5, eps: 1e-6, swish };
+            let n = 300 * 20; // more rows than a block
+            let (x, dy) = ([ramp(n, 1), ramp(20, 2), ramp(20, 3)], ramp(n, 4));
+            for isa in Isa::all() {
+                let run = |x: &[Vec<f32>; 3]| {
+                    let mut y = vec![0.0; n];
+                    groups.apply(isa, &x[0], &groups.moments(isa, &x[0]), [&x[1], &x[2]], &mut y);
+                    y
+                };
+                let mut dx = vec![0.0; n];
+                let moments = groups.moments(isa, &x[0]);
+                let [dw, db] = groups.gradient(isa, (&x[0], &dy), &moments, [&x[1], &x[2]], &mut dx);
+                check(isa, x.clone(), [dx, dw, db], &dy, run);
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_of_layer_normalisation_equal_finite_differences() {
+        let (width, n) = (37, 300 * 37);
+        let (x, dy) = ([ramp(n, 1), ramp(width, 2), ramp(width, 3)], ramp(n, 4));
+        for isa in Isa::all() {
+            let run = |x: &[Vec<f32>; 3]| {
+                let mut y = vec![0.0; n];
+                Layer { width, eps: 1e-6, gain: &x[1], shift: &x[2] }.apply(isa, &x[0], &mut y);
+                y
+            };
+            let mut dx = vec![0.0; n];
+            let layer = Layer { width, eps: 1e-6, gain: &x[1], shift: &x[2] };
+            let [dg, ds] = layer.gradient(isa, &x[0], &dy, &mut dx);
+            check(isa, x.clone(), [dx, dg, ds], &dy, run);
+        }
+    }
+
+    #[test]
+    fn a_mean_far_from_0_costs_no_digits() {
+        let groups = Groups { channels: 4, groups: 2, eps: 1e-6, swish: false };
+        let x: Vec<f32> = ramp(4000, 1).iter().map(|v| 1000.0 + v).collect();
+        let values =
+            |group: usize| x.chunks_exact(4).flat_map(move |row| [row[2 * group], row[2 * group + 1]]).map(f64::from);
+        for isa in Isa::all() {
+            let moments = groups.moments(isa, &x);
+            for group in 0..2 {
+                let mean = values(group).sum::<f64>() / 2000.0;
+                let variance = values(group).map(|v| (v - mean).powi(2)).sum::<f64>() / 2000.0;
+                let inverse = 1.0 / (variance + 1e-6).sqrt();
+                assert!((f64::from(moments.inverse[2 * group]) / inverse - 1.0).abs() < 1e-5, "{isa:?}");
+            }
+        }
     }
 }

@@ -136,7 +136,7 @@ pub(super) unsafe fn tile<S: Simd, F: Factor, const M: usize>(
     let mut acc = [begin; M];
     for segment in 0..a.segments {
         // Rows in groups of four, so that each is a base register plus 0, 1, 2 or 3 strides.
-        let mut base = a.start.add(segment * a.hop);
+        let mut base = a.start.wrapping_add(segment * a.hop);
         let (one, two, three) = (a.row, 2 * a.row, 3 * a.row);
         let four = 4 * a.row;
         for _ in 0..depth {
@@ -156,8 +156,8 @@ pub(super) unsafe fn tile<S: Simd, F: Factor, const M: usize>(
                     group = group.wrapping_add(four);
                 }
             }
-            base = base.add(a.step);
-            b = b.add(width);
+            base = base.wrapping_add(a.step);
+            b = b.wrapping_add(width);
         }
     }
     acc

@@ -1,7 +1,7 @@
 //! Vectors of f32, one implementation per instruction set, and the choice among them at run time.
 //!
 //! A kernel is a [`Job`]: generic code over [`Simd`], inlined whole into one function per instruction set that has the
-//! features switched on. One binary so serves every machine of a mixed cluster. [`Isa::Portable`] is plain Rust, which
+//! features switched on. One binary so serves every machine of a mixed cluster. The last resort is plain Rust, which
 //! compilers vectorise for whatever the target guarantees (NEON on 64-bit ARM); the tests hold the others against it.
 
 #[cfg(target_arch = "x86_64")]
@@ -12,9 +12,12 @@ mod portable;
 
 use std::sync::OnceLock;
 
-/// An instruction set.
+/// An instruction set that this processor has: there is no other way to get one than to ask for those.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Isa {
+pub struct Isa(Set);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Set {
     /// Whatever the target guarantees.
     Portable,
     /// AVX2 with fused multiply-add.
@@ -28,56 +31,66 @@ pub enum Isa {
 impl Isa {
     /// Every instruction set that this processor has.
     pub fn all() -> Vec<Isa> {
-        [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16].into_iter().filter(|isa| isa.is_here()).collect()
+        let sets = [Set::Portable, Set::Avx2, Set::Avx512, Set::Avx512Bf16];
+        sets.into_iter().filter(|set| set.is_here()).map(Isa).collect()
     }
 
-    /// The best for products of f32.
+    /// The best.
     pub fn best() -> Isa {
         static BEST: OnceLock<Isa> = OnceLock::new();
-        *BEST.get_or_init(|| Isa::all().last().copied().unwrap_or(Isa::Portable))
+        *BEST.get_or_init(|| Isa::all().last().copied().unwrap_or(Isa(Set::Portable)))
     }
 
-    /// Whether products of bf16 pairs are instructions of their own.
+    /// Whether products of bf16 pairs are instructions of their own, and fast.
     pub fn has_bf16(self) -> bool {
-        self == Isa::Avx512Bf16
+        self.0 == Set::Avx512Bf16
     }
 
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    fn is_here(self) -> bool {
-        let avx512 = || {
-            is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl")
-        };
-        match self {
-            Isa::Portable => true,
-            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
-            Isa::Avx512 => avx512(),
-            Isa::Avx512Bf16 => avx512() && is_x86_feature_detected!("avx512bf16"),
-        }
-    }
-
-    #[cfg(any(not(target_arch = "x86_64"), miri))]
-    fn is_here(self) -> bool {
-        self == Isa::Portable
+    /// Whether products of bf16 pairs can be made at all, be it of other instructions.
+    pub fn can_bf16(self) -> bool {
+        self.0 != Set::Avx512
     }
 
     /// f32 in a vector.
     pub fn lanes(self) -> usize {
-        match self {
-            Isa::Portable | Isa::Avx2 => 8,
-            Isa::Avx512 | Isa::Avx512Bf16 => 16,
+        match self.0 {
+            Set::Portable | Set::Avx2 => 8,
+            Set::Avx512 | Set::Avx512Bf16 => 16,
         }
     }
 
     /// Rows of the largest tile of a product; see [`Simd::ROWS`].
     pub fn rows(self) -> usize {
-        match self {
-            Isa::Portable => 4,
-            Isa::Avx2 => 6,
-            Isa::Avx512 | Isa::Avx512Bf16 => 12,
+        match self.0 {
+            Set::Portable => 4,
+            Set::Avx2 => 6,
+            Set::Avx512 | Set::Avx512Bf16 => 12,
         }
+    }
+}
+
+impl Set {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    fn is_here(self) -> bool {
+        let avx512 = || {
+            is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+        };
+        match self {
+            Set::Portable => true,
+            Set::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Set::Avx512 => avx512(),
+            Set::Avx512Bf16 => avx512() && is_x86_feature_detected!("avx512bf16"),
+        }
+    }
+
+    #[cfg(any(not(target_arch = "x86_64"), miri))]
+    fn is_here(self) -> bool {
+        self == Set::Portable
     }
 }
 
@@ -97,16 +110,16 @@ pub trait Job {
 /// Runs a job with the instructions of `isa`.
 ///
 /// # Safety
-/// `isa` is one of [`Isa::all`]; and what the job itself asks for.
+/// What the job itself asks for. A job that makes products of bf16 pairs asks for [`Isa::can_bf16`].
 #[inline]
 pub unsafe fn dispatch<J: Job>(isa: Isa, job: J) -> J::Output {
-    match isa {
+    match isa.0 {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => on_avx2(job),
+        Set::Avx2 => on_avx2(job),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => on_avx512(job),
+        Set::Avx512 => on_avx512(job),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Bf16 => on_avx512_bf16(job),
+        Set::Avx512Bf16 => on_avx512_bf16(job),
         _ => job.run::<portable::Portable>(),
     }
 }
@@ -166,7 +179,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     /// a less the largest whole number that is not above it.
     unsafe fn fraction(a: Self::V) -> Self::V;
-    /// a 2^n for n rounded down to a whole number; may be 0 where that is below the normal numbers.
+    /// a 2^n for n rounded down to a whole number; may be 0 below the normal numbers, and a 2^127 or infinity above.
     unsafe fn scale(a: Self::V, n: Self::V) -> Self::V;
     /// a where `sign` >= 0, else b.
     unsafe fn select(sign: Self::V, a: Self::V, b: Self::V) -> Self::V;
@@ -182,9 +195,13 @@ pub trait Simd: Copy + Send + Sync + 'static {
     unsafe fn store_bf16(p: *mut u16, v: Self::V);
 }
 
-/// Rounds to bf16, halves away from zero.
+/// Rounds to bf16, halves to even; what is no number stays none.
 pub fn to_bf16(x: f32) -> u16 {
-    (x.to_bits().wrapping_add(0x8000) >> 16) as u16
+    let bits = x.to_bits();
+    if x.is_nan() {
+        return (bits >> 16) as u16 | 0x40; // quiet
+    }
+    ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16) as u16
 }
 
 #[cfg(test)]
@@ -230,11 +247,11 @@ mod tests {
         let b = [1.5f32, -2.0, 0.3, 1.0, -0.7, 1.0, 1.1, 5.0, 1., 2., 3., 4., 5., 6., 7., 8.];
         let mut want = Vec::new();
         // SAFETY: Portable is always there; both arrays hold the 16 values that the widest vector reads.
-        unsafe { dispatch(Isa::Portable, Every(&a, &b, &mut want)) };
+        unsafe { dispatch(Isa(Set::Portable), Every(&a, &b, &mut want)) };
         assert_eq!(want[0], -199.0);
         assert_eq!(want[8 * 6..8 * 8][..4], [0.5, 0.5, 1.0 - 0.4, 0.0]);
         assert_eq!(want[8 * 7..8 * 8], [0.0, -0.5, 0.15, 1.0, -0.7, 2.0, 1.1 * 2f32.powi(90), 5.0]);
-        for isa in Isa::all() {
+        for isa in Isa::all().into_iter().filter(|isa| isa.can_bf16()) {
             let mut got = Vec::new();
             // SAFETY: as above, and `isa` is here.
             unsafe { dispatch(isa, Every(&a, &b, &mut got)) };
@@ -242,6 +259,44 @@ mod tests {
             for (i, (got, want)) in got.iter().zip(&want).enumerate() {
                 // Fractions may be rounded once or twice.
                 assert!((got - want).abs() <= 1e-6 * want.abs(), "{isa:?}: value {i} is {got}, not {want}");
+            }
+        }
+    }
+
+    struct Halves<'a>(&'a [f32], &'a mut Vec<u32>);
+
+    impl Job for Halves<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) {
+            let x = S::load(self.0.as_ptr());
+            let mut words = [0f32; 16];
+            S::store(words.as_mut_ptr(), S::pair(x, x));
+            self.1.extend(words[..8].iter().map(|w| w.to_bits()));
+            let mut halves = [0u16; 16];
+            S::store_bf16(halves.as_mut_ptr(), x);
+            self.1.extend(halves[..8].iter().map(|h| u32::from(*h) << 16 | u32::from(*h)));
+        }
+    }
+
+    #[test]
+    fn rounding_to_bf16_keeps_what_is_no_number() {
+        let bits =
+            [0xFFFF_FFFF, 0x7FFF_FFFF, 0x7F80_0001, 0x7F80_0000, 0x3F80_8000, 0x3F81_8000, 0x3F80_8001, 0xBF80_0000];
+        let mut x = [0f32; 16];
+        x.iter_mut().zip(bits).for_each(|(x, bits)| *x = f32::from_bits(bits));
+        for isa in Isa::all().into_iter().filter(|isa| isa.can_bf16()) {
+            let mut got = Vec::new();
+            // SAFETY: 16 values are there.
+            unsafe { dispatch(isa, Halves(&x, &mut got)) };
+            for got in got.chunks(8) {
+                assert!(
+                    got[..3].iter().all(|w| f32::from_bits(w << 16).is_nan() && f32::from_bits(*w).is_nan()),
+                    "{isa:?}"
+                );
+                let rest = [0x7F80_7F80, 0x3F80_3F80, 0x3F82_3F82, 0x3F81_3F81, 0xBF80_BF80];
+                assert_eq!(got[3..], rest, "{isa:?}"); // infinity, two halves to even, above a half, exact
             }
         }
     }
@@ -265,7 +320,7 @@ mod tests {
     #[test]
     fn sums_and_products_of_pairs_by_hand() {
         let a = [1f32, 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15., 16.];
-        for isa in Isa::all().into_iter().filter(|isa| *isa != Isa::Avx512) {
+        for isa in Isa::all().into_iter().filter(|isa| isa.can_bf16()) {
             let mut got = Vec::new();
             // SAFETY: `isa` is here and reads at most the 16 values.
             unsafe { dispatch(isa, Products(&a, &mut got)) };

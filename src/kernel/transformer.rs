@@ -7,12 +7,16 @@
 use rayon::prelude::*;
 
 use super::attention::head::{attend, Head, Keys, Queries, Sizes};
-use super::buffer::{Buffer, Scratch, Shared};
+use super::buffer::{Scratch, Shared};
 use super::gemm::{to_words, Packed, Precision};
 use super::math::gelu;
 use super::norm::row_moments;
 use super::product::{lanes_of, product, read, write, Epilogue, Factor, Left, Pairs, Right, Single, Store};
-use super::simd::{dispatch, Isa, Job, Simd};
+use super::simd::{dispatch, Job, Simd};
+use weight::View;
+pub use weight::{Block, CrossAttention, Dense, Mlp, Seen, SelfAttention};
+
+mod weight;
 
 /// Added to the variance in layer normalisation.
 const EPS: f32 = 1e-6;
@@ -23,78 +27,6 @@ const MLP_TOKENS: usize = 72;
 /// Hidden units of the multilayer perceptron that are in the cache at a time; a multiple of every panel's width.
 const HIDDEN: usize = 512;
 
-/// A linear layer, packed: y = x W^T + b.
-#[derive(Debug, Clone)]
-pub struct Dense {
-    weight: Packed,
-    bias: Vec<f32>,
-}
-
-impl Dense {
-    /// `weight` (out, in) row by row, `bias` (out).
-    ///
-    /// # Panics
-    /// Where the sizes do not agree.
-    pub fn new(isa: Isa, precision: Precision, weight: &[f32], bias: &[f32], inputs: usize) -> Self {
-        assert_eq!(weight.len(), bias.len() * inputs);
-        Dense { weight: Packed::from_weight(isa, precision, weight, (inputs, bias.len())), bias: bias.to_vec() }
-    }
-
-    /// y (rows, out) of x (rows, in); all threads work.
-    ///
-    /// # Panics
-    /// Where x is not whole rows.
-    pub fn apply(&self, x: &[f32]) -> Vec<f32> {
-        let mut y = vec![0.0; x.len() / self.weight.k() * self.weight.n()];
-        super::gemm::linear(x, &self.weight, &self.bias, &mut y, false);
-        y
-    }
-}
-
-/// Attention within groups of tokens.
-#[derive(Debug, Clone)]
-pub struct SelfAttention {
-    /// To q, k and v side by side: (W, 3 W).
-    pub qkv: Dense,
-    /// From all heads: (W, W).
-    pub out: Dense,
-}
-
-/// Attention to the tokens of the ECG.
-#[derive(Debug, Clone)]
-pub struct CrossAttention {
-    /// To q: (W, W).
-    pub q: Dense,
-    /// From the ECG's tokens to k and v side by side: (W, 2 W).
-    pub kv: Dense,
-    /// From all heads: (W, W).
-    pub out: Dense,
-}
-
-/// Two linear layers with GELU between.
-#[derive(Debug, Clone)]
-pub struct Mlp {
-    /// (W, hidden).
-    pub up: Dense,
-    /// (hidden, W).
-    pub down: Dense,
-}
-
-/// One block.
-#[derive(Debug, Clone)]
-pub struct Block {
-    /// Over the frames, at each place.
-    pub temporal: SelfAttention,
-    /// From every token to the ECG.
-    pub cross: CrossAttention,
-    /// Over the places of each frame.
-    pub spatial: SelfAttention,
-    /// Token by token.
-    pub mlp: Mlp,
-    /// Heads of every attention.
-    pub heads: usize,
-}
-
 /// shift, scale and gate of one layer, each (W).
 #[derive(Debug, Clone, Copy)]
 pub struct Modulation<'a> {
@@ -104,54 +36,6 @@ pub struct Modulation<'a> {
     pub scale: &'a [f32],
     /// Multiplies what the layer gives.
     pub gate: &'a [f32],
-}
-
-/// What every token sees of the ECG through one layer.
-#[derive(Debug, Clone)]
-pub enum Seen {
-    /// Keys and values of its tokens, head by head, packed.
-    Tokens {
-        /// The packed words.
-        words: Buffer,
-        /// How many of them belong to a head.
-        each: usize,
-        /// Tokens.
-        count: usize,
-    },
-    /// All tokens are equal, so every query gets the same (W): the output of the layer.
-    Constant(Vec<f32>),
-}
-
-impl CrossAttention {
-    /// Prepares the ECG's tokens (M, W), once for a clip and layer.
-    ///
-    /// # Panics
-    /// Where the sizes do not agree.
-    pub fn see(&self, ecg: &[f32], heads: usize) -> Seen {
-        let width = self.q.weight.n();
-        let count = ecg.len() / width;
-        let equal = ecg.chunks_exact(width).all(|row| row == &ecg[..width]);
-        if equal {
-            let kv = self.kv.apply(&ecg[..width]);
-            return Seen::Constant(self.out.apply(&kv[width..]));
-        }
-        let (isa, precision) = (self.q.weight.isa(), self.q.weight.precision());
-        let (kv, d) = (self.kv.apply(ecg), width / heads);
-        let sizes = Sizes { n: count, d, e: d };
-        let each = Keys::words(precision, isa.rows(), sizes);
-        let mut words = Buffer::zeros(each * heads);
-        for (head, words) in words.chunks_exact_mut(each).enumerate() {
-            let part = |at: usize| Head { start: kv[at + head * d..].as_ptr(), row: 2 * width };
-            // SAFETY: kv has `count` rows of k and v; only the words are kept, not the pointers.
-            unsafe {
-                match precision {
-                    Precision::F32 => Keys::pack::<Single>(isa.rows(), part(0), part(width), sizes, words),
-                    Precision::Bf16 => Keys::pack::<Pairs>(isa.rows(), part(0), part(width), sizes, words),
-                }
-            };
-        }
-        Seen::Tokens { words, each, count }
-    }
 }
 
 /// Which tokens a thread has in work: `groups` groups of `each`.
@@ -315,9 +199,9 @@ impl<'a> Layer<'a> {
     #[inline(always)]
     unsafe fn cross<S: Simd, F: Factor>(&self, factor: F, layer: &'a CrossAttention, seen: &Seen, tokens: Tokens) {
         let (width, count, d) = (self.width, tokens.count(), self.width / self.heads);
-        let (words, each, n) = match seen {
-            Seen::Tokens { words, each, count } => (words, *each, *count),
-            Seen::Constant(y) => {
+        let (words, each, n) = match &seen.0 {
+            View::Tokens { words, each, count } => (words, *each, *count),
+            View::Constant(y) => {
                 for row in 0..count {
                     let h = self.h.at(tokens.at(row) * width, width);
                     for at in (0..width).step_by(S::LANES) {
@@ -435,7 +319,15 @@ impl Block {
     ) {
         let (width, isa) = (self.temporal.out.weight.n(), self.temporal.out.weight.isa());
         assert_eq!(h.len(), frames * places * width);
-        assert!(self.heads > 0 && width.is_multiple_of(self.heads));
+        let d = width / self.heads;
+        assert!(match &seen.0 {
+            View::Constant(y) => y.len() == width,
+            View::Tokens { words, each, count } => {
+                let sizes = Sizes { n: *count, d, e: d };
+                let precision = self.temporal.out.weight.precision();
+                *each == Keys::words(precision, isa.rows(), sizes) && words.len() == each * self.heads
+            }
+        });
         for m in [temporal, cross, spatial, mlp] {
             assert_eq!([m.shift.len(), m.scale.len(), m.gate.len()], [width; 3]);
         }
@@ -470,5 +362,80 @@ impl Packed {
         let right = self.right(1);
         let words = |k: usize| self.precision().words(k);
         Right { start: right.start.wrapping_add(words(first) * right.width), depth: words(n), ..right }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::gemm::tests::{ramp, worst};
+    use crate::kernel::Isa;
+
+    /// Nothing is a whole number of vectors, tiles, units of hidden layer or tokens at a time.
+    const FRAMES: usize = 13;
+    const PLACES: usize = 100;
+    const WIDTH: usize = 40;
+    const HEADS: usize = 5;
+    const HIDDEN_UNITS: usize = 650;
+
+    fn block(isa: Isa, precision: Precision) -> Block {
+        let dense = |seed: u64, k: usize, n: usize| {
+            let weight: Vec<f32> = ramp(k * n, seed).iter().map(|w| w * (3.0 / k as f32).sqrt()).collect();
+            Dense::new(isa, precision, &weight, &ramp(n, seed + 50), k)
+        };
+        let own = |seed| SelfAttention { qkv: dense(seed, WIDTH, 3 * WIDTH), out: dense(seed + 1, WIDTH, WIDTH) };
+        let (q, kv) = (dense(5, WIDTH, WIDTH), dense(6, WIDTH, 2 * WIDTH));
+        let cross = CrossAttention { q, kv, out: dense(7, WIDTH, WIDTH) };
+        let mlp = Mlp { up: dense(8, WIDTH, HIDDEN_UNITS), down: dense(9, HIDDEN_UNITS, WIDTH) };
+        Block::new(own(1), cross, own(3), mlp, HEADS)
+    }
+
+    fn run(block: &Block, ecg: &[f32]) -> Vec<f32> {
+        let mut h = ramp(FRAMES * PLACES * WIDTH, 20);
+        let all = ramp(12 * WIDTH, 21);
+        let part = |i: usize| &all[i * WIDTH..(i + 1) * WIDTH];
+        let of = |i: usize| Modulation { shift: part(i), scale: part(i + 1), gate: part(i + 2) };
+        block.forward(&mut h, (FRAMES, PLACES), [of(0), of(3), of(6), of(9)], &block.see(ecg));
+        h
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_block() {
+        let ecg = ramp(7 * WIDTH, 22);
+        let want: Vec<f64> = run(&block(Isa::all()[0], Precision::F32), &ecg).into_iter().map(f64::from).collect();
+        assert!(want.iter().all(|v| v.is_finite()));
+        for isa in Isa::all() {
+            assert!(worst(&run(&block(isa, Precision::F32), &ecg), &want) < 2e-5, "{isa:?}");
+            if isa.can_bf16() {
+                let off = worst(&run(&block(isa, Precision::Bf16), &ecg), &want);
+                assert!(off > 0.0 && off < 0.1, "{isa:?}: {off}");
+            }
+        }
+    }
+
+    #[test]
+    fn equal_tokens_give_what_almost_equal_tokens_do() {
+        let row = ramp(WIDTH, 23);
+        let equal = row.repeat(7);
+        let mut almost = equal.clone();
+        almost[0] += 1e-6;
+        for isa in Isa::all() {
+            let block = block(isa, Precision::F32);
+            assert!(
+                matches!(block.see(&equal).0, View::Constant(_)) && matches!(block.see(&almost).0, View::Tokens { .. })
+            );
+            let want: Vec<f64> = run(&block, &almost).into_iter().map(f64::from).collect();
+            assert!(worst(&run(&block, &equal), &want) < 1e-4, "{isa:?}");
+        }
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_no_bit() {
+        let (block, ecg) = (block(Isa::best(), Precision::F32), ramp(7 * WIDTH, 22));
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| run(&block, &ecg))
+        };
+        assert_eq!(on(1), on(3));
     }
 }

@@ -207,7 +207,7 @@ impl Block {
             let mlp = transformer::Mlp { up: dense(&mlp.0)?, down: dense(&mlp.1)? };
             let (temporal, spatial) = (temporal.packed(precision)?, spatial.packed(precision)?);
             let cross = cross.packed_cross(precision)?;
-            Layers::Packed(Box::new(transformer::Block { temporal, cross, spatial, mlp, heads }))
+            Layers::Packed(Box::new(transformer::Block::new(temporal, cross, spatial, mlp, heads)))
         } else if precision == Precision::F32 {
             Layers::Tensors { temporal, cross, spatial, mlp }
         } else {
@@ -315,7 +315,7 @@ impl Velocity {
         let tokens = self.ecg.forward(&feature.contiguous()?)?; // (B, T', W)
         let global = self.ecg_global.forward(&tokens.mean(1)?)?; // (B, W)
         let packed = |block: &Block, record: &Tensor| match &block.layers {
-            Layers::Packed(packed) => Ok(Some(packed.cross.see(&op::values(record)?, packed.heads))),
+            Layers::Packed(packed) => Ok(Some(op::see(packed, record)?)),
             Layers::Tensors { .. } => Ok(None),
         };
         let record = |b: usize| {
@@ -391,14 +391,15 @@ pub fn sample<F: FnMut(usize)>(
         TimeGrid::Middle => 0.5,
         TimeGrid::Start => 0.0,
     };
-    let (ecg, none) = (velocity.see(feature)?, velocity.see(&feature.zeros_like()?)?);
+    let ecg = velocity.see(feature)?;
+    let none = if guidance == 1.0 { None } else { Some(velocity.see(&feature.zeros_like()?)?) };
     let mut x = start.clone();
     for i in 0..steps {
         let t = (i as f64 + offset) / steps as f64;
         let t = (Tensor::ones(x.dim(0)?, x.dtype(), x.device())? * t)?; // (B)
         let mut v = velocity.at(&x, &t, &ecg)?;
-        if guidance != 1.0 {
-            let u = velocity.at(&x, &t, &none)?;
+        if let Some(none) = &none {
+            let u = velocity.at(&x, &t, none)?;
             v = (&u + ((v - &u)? * guidance)?)?;
         }
         x = (x + (v / steps as f64)?)?;

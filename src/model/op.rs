@@ -34,10 +34,15 @@ pub fn has_kernels(x: &Tensor) -> bool {
 /// Runs `f` with candle's own operations in place of the kernels: what they are measured and tested against. Models must
 /// be built inside too.
 pub fn by_candle<R>(f: impl FnOnce() -> R) -> R {
-    let before = BY_CANDLE.replace(true);
-    let result = f();
-    BY_CANDLE.set(before);
-    result
+    /// Sets back what was before, also when `f` panics.
+    struct Back(bool);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            BY_CANDLE.set(self.0);
+        }
+    }
+    let _back = Back(BY_CANDLE.replace(true));
+    f()
 }
 
 /// The values of a tensor of f32.
@@ -56,10 +61,36 @@ pub fn with_values<R>(x: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     }
 }
 
+/// Refuses a precision that this processor cannot compute in.
+fn check(precision: Precision) -> Result<()> {
+    if precision == Precision::Bf16 && !Isa::best().can_bf16() {
+        bail!("this processor has no products of bf16")
+    }
+    Ok(())
+}
+
+/// Refuses tensors that want a gradient, for an operation that has none.
+fn refuse_gradient(tensors: &[&Tensor]) -> Result<()> {
+    if tensors.iter().any(|t| t.track_op()) {
+        bail!("packed weights and fused layers carry no gradient")
+    }
+    Ok(())
+}
+
 /// A linear layer, packed: weight (out, in), bias (out).
 pub fn dense(weight: &Tensor, bias: &Tensor, precision: Precision) -> Result<Dense> {
+    check(precision)?;
     let ((_, inputs), bias) = (weight.dims2()?, values(bias)?);
     with_values(&weight.contiguous()?, |weight| Dense::new(Isa::best(), precision, weight, &bias, inputs))
+}
+
+/// What a block sees of an ECG's tokens (T, W).
+pub fn see(block: &transformer::Block, tokens: &Tensor) -> Result<Seen> {
+    refuse_gradient(&[tokens])?;
+    if tokens.elem_count() == 0 {
+        bail!("an ECG of no tokens")
+    }
+    Ok(block.see(&values(tokens)?))
 }
 
 /// A block of the flow on tokens h (B, T P, W): `modulation` (B, 12 W) in the order of the weights (spatial, temporal,
@@ -72,8 +103,9 @@ pub fn block<'a>(
     seen: impl Fn(usize) -> Result<&'a Seen>,
 ) -> Result<Tensor> {
     let (b, n, width) = h.dims3()?;
-    if h.track_op() || frames == 0 || !n.is_multiple_of(frames) {
-        bail!("packed weights carry no gradient, and {n} tokens must be whole frames of {frames}")
+    refuse_gradient(&[&h, modulation])?;
+    if frames == 0 || !n.is_multiple_of(frames) {
+        bail!("{n} tokens are not whole frames of {frames}")
     }
     let mut values = values(&h)?;
     drop(h);

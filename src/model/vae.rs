@@ -9,7 +9,8 @@
 //! | mu, log sigma^2 | [`Posterior`] | (B, z, T, S/8, S/8) |
 //! | z | `latent` | (B, z, T, S/8, S/8) |
 //!
-//! Departures from the paper: none known; the sizes are those of the published code.
+//! Departures from the paper: none known; the sizes are those of the published code. Shapes are written as the paper has
+//! them; inside, the processor holds maps channels last ([`op::enter`]).
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
@@ -118,10 +119,10 @@ impl Residual {
 
     /// x (B, from, T, H, W) -> (B, to, T, H, W).
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if op::has_kernels(x) && !is_tracked(&[x, self.conv1.affine()[0]]) {
-            let (first, second) = (self.norm1.half(&self.conv1), self.norm2.half(&self.conv2));
-            let around = self.around.as_ref().map(Conv3d::affine);
-            return op::residual(x, op::Residual { first, second, around });
+        let (first, second) = (self.norm1.half(&self.conv1), self.norm2.half(&self.conv2));
+        let parts = op::Residual { first, second, around: self.around.as_ref().map(Conv3d::affine) };
+        if op::has_kernels(x) && !is_tracked(&parts.tensors(x)) {
+            return op::residual(x, parts);
         }
         let y = self.norm1.then(&self.conv1, x)?;
         let y = self.norm2.then(&self.conv2, &y)?;
@@ -149,6 +150,9 @@ impl Attention {
         }
         let point = |name: &str| Conv3d::point((channels, channels), vb.pp(name));
         let qkv = [point("q")?, point("k")?, point("v")?];
+        if precision == Precision::Bf16 && !op::has_kernels(qkv[0].affine()[0]) {
+            candle_core::bail!("products of bf16 are for the processor")
+        }
         Ok(Attention { norm: norm(channels, vb.pp("norm"))?, qkv, out: point("proj_out")?, heads, precision })
     }
 

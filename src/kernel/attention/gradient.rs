@@ -183,16 +183,13 @@ impl Memory<'_> {
         for (r, (s, dp)) in s.into_iter().zip(dp).enumerate() {
             for i in 0..2 {
                 let at = (key + r) * step + i * S::LANES;
-                let p = if r < valid { exp2::<S>(S::max(S::add(s[i], below[i]), S::splat(-1e30))) } else { zero };
+                let p = if r < valid { exp2::<S>(S::max(S::splat(-1e30), S::add(s[i], below[i]))) } else { zero };
                 S::store(self.p.as_mut_ptr().add(at), p);
                 S::store(self.ds.as_mut_ptr().add(at), S::mul(p, dp[i]));
             }
         }
     }
 }
-
-// SAFETY: slices that are only read, and places that `gradient` deals out to one thread each.
-unsafe impl Sync for Whole<'_> {}
 
 /// The gradients of q, k and v. All threads work, each on its own heads.
 ///

@@ -179,11 +179,8 @@ impl<S: Simd> Block<'_, S> {
         let [of_key, row, step] = keys.k_strides;
         let left = Left { start: keys.k.add(first * of_key), row, step, segments: 1, hop: 0 };
         let mut s = tile::<S, F, M>(below, left, depth, self.q.as_ptr(), width);
-        for s in s.iter_mut().skip(valid) {
-            *s = [S::splat(NEVER); 2];
-        }
         let mut most = s[0];
-        for s in s.iter().skip(1) {
+        for s in s.iter().take(valid).skip(1) {
             most = [S::max(most[0], s[0]), S::max(most[1], s[1])];
         }
         let limit = S::splat(HEADROOM);
@@ -192,6 +189,9 @@ impl<S: Simd> Block<'_, S> {
             for s in &mut s {
                 *s = [S::sub(s[0], step[0]), S::sub(s[1], step[1])];
             }
+        }
+        for s in s.iter_mut().skip(valid) {
+            *s = [S::splat(NEVER); 2];
         }
         for i in 0..2 {
             let mut sum = zero;
@@ -235,6 +235,9 @@ impl<S: Simd> Block<'_, S> {
     /// Multiplies the kept weights by their values.
     #[inline(always)]
     unsafe fn flush<F: Factor>(&mut self, keys: &Keys) {
+        if self.kept == 0 {
+            return;
+        }
         let mut row = 0;
         while row < keys.sizes.e {
             let left = keys.sizes.e - row;
@@ -258,7 +261,7 @@ impl<S: Simd> Block<'_, S> {
     #[inline(always)]
     unsafe fn values<F: Factor, const M: usize>(&mut self, keys: &Keys, row: usize) -> usize {
         let (done, words, width) = (F::PRECISION.words(self.flushed), F::PRECISION.words(self.kept), 2 * S::LANES);
-        let start = keys.v.add(done * keys.v_row + row);
+        let start = keys.v.wrapping_add(done * keys.v_row + row);
         let left = Left { start, row: 1, step: keys.v_row, segments: 1, hop: 0 };
         let add = tile::<S, F, M>([S::splat(0.0); 2], left, words, self.weights.as_ptr(), width);
         for (r, add) in add.into_iter().enumerate() {

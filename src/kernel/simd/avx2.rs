@@ -18,7 +18,12 @@ unsafe fn mask(n: usize) -> __m256i {
 /// The bits of a bf16 in the upper half of each word, rounded; the lower half is junk.
 #[inline(always)]
 unsafe fn rounded(v: __m256) -> __m256i {
-    _mm256_add_epi32(_mm256_castps_si256(v), _mm256_set1_epi32(0x8000))
+    let bits = _mm256_castps_si256(v);
+    let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+    let even = _mm256_add_epi32(bits, _mm256_add_epi32(_mm256_set1_epi32(0x7FFF), odd));
+    let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
+    let is_none = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+    _mm256_blendv_epi8(even, quiet, is_none)
 }
 
 /// The bf16 in the low and in the high half of each word.

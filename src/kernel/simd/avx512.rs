@@ -4,19 +4,13 @@ use std::arch::x86_64::*;
 
 use super::Simd;
 
-/// AVX-512 F, BW, DQ and VL; [`dot2`](Simd::dot2) needs BF16 too.
+/// AVX-512 F, BW, DQ and VL; what makes or takes bf16 needs BF16 too.
 #[derive(Clone, Copy)]
 pub struct Avx512;
 
 #[inline(always)]
 fn mask(n: usize) -> __mmask16 {
     ((1u32 << n.min(16)) - 1) as u16
-}
-
-/// The bits of a bf16 in the upper half of each word, rounded; the lower half is junk.
-#[inline(always)]
-unsafe fn rounded(v: __m512) -> __m512i {
-    _mm512_add_epi32(_mm512_castps_si512(v), _mm512_set1_epi32(0x8000))
 }
 
 impl Simd for Avx512 {
@@ -118,13 +112,18 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     unsafe fn pair(low: __m512, high: __m512) -> __m512 {
-        let low = _mm512_srli_epi32::<16>(rounded(low));
-        _mm512_castsi512_ps(_mm512_mask_blend_epi16(0xAAAA_AAAA, low, rounded(high)))
+        // All of low, then all of high; word i takes element i of both.
+        let halves = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+        let order = _mm512_set_epi16(
+            31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17,
+            1, 16, 0,
+        );
+        _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, halves))
     }
 
     #[inline(always)]
     unsafe fn store_bf16(p: *mut u16, v: __m512) {
-        let half = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded(v)));
+        let half = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
         _mm256_storeu_si256(p.cast(), half);
     }
 }

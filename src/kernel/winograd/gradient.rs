@@ -161,7 +161,7 @@ fn restore(du: &[f32], c: usize, o: usize) -> Vec<f32> {
 mod tests {
     use super::*;
     use crate::kernel::conv::Shape;
-    use crate::kernel::gemm::tests::ramp;
+    use crate::kernel::gemm::tests::{ramp, worst};
 
     #[test]
     fn equals_the_gradient_of_the_plain_convolution() {
@@ -176,8 +176,9 @@ mod tests {
             for isa in Isa::all() {
                 let want = plain.weight_gradient(isa, &x, &dy);
                 let got = weight_gradient(isa, map, false, channels, &x, &dy);
-                let largest = want.iter().fold(1f32, |a, b| a.max(b.abs()));
-                let worst = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                let largest = want.iter().fold(1f64, |a, b| a.max(f64::from(b.abs())));
+                let want: Vec<f64> = want.into_iter().map(f64::from).collect();
+                let worst = worst(&got, &want);
                 assert!(worst < 1e-5 * largest, "{isa:?} {map:?} {channels:?}: {worst} of {largest}");
             }
         }

@@ -123,6 +123,3 @@ impl Transformed {
         Right { start: self.words[point * self.point..].as_ptr(), ..self.right }
     }
 }
-
-// SAFETY: only read.
-unsafe impl Sync for Transformed {}

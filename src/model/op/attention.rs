@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use candle_core::{bail, Result, Tensor};
 
-use super::{apply, Operation};
+use super::{apply, check, Operation};
 use crate::kernel::attention::{self, gradient::Past};
 use crate::kernel::gemm::Precision;
 use crate::kernel::Isa;
@@ -20,6 +20,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, precision: Pr
         bail!("attention: queries {:?}, keys {:?} and values {:?} do not fit", q.dims(), k.dims(), v.dims())
     }
     let shape = attention::Shape { groups, queries, keys, heads, d: width / heads, e: out / heads };
+    check(precision)?;
     apply([q, k, v], Attention { shape, precision, log_total: OnceLock::new() })
 }
 

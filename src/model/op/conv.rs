@@ -2,7 +2,7 @@
 
 use candle_core::{bail, Result, Tensor};
 
-use super::{add, apply, sizes, values, with_three, with_values, Operation};
+use super::{add, apply, refuse_gradient, sizes, values, with_values, Operation};
 use crate::kernel::norm::Groups;
 use crate::kernel::winograd::{self, Cube, Direction, Map};
 use crate::kernel::{conv, elementwise, gemm, Isa};
@@ -49,8 +49,17 @@ pub struct Residual<'a> {
     pub around: Option<Affine<'a>>,
 }
 
+impl<'a> Residual<'a> {
+    /// All that it computes with.
+    pub fn tensors(&self, x: &'a Tensor) -> Vec<&'a Tensor> {
+        let halves = [self.first, self.second].into_iter().flat_map(|(norm, _, conv)| [norm, conv]);
+        std::iter::once(x).chain(halves.chain(self.around).flatten()).collect()
+    }
+}
+
 /// conv(swish(norm(x))) without a map of what is normalised; no gradient. x (B, T, H, W, C), kernel (O, C, 3, 3, 3).
 pub fn norm_conv3d(x: &Tensor, norm: Affine<'_>, groups: Groups, conv: Affine<'_>) -> Result<Tensor> {
+    refuse_gradient(&[x, norm[0], norm[1], conv[0], conv[1]])?;
     let ((b, map, c), o) = (sizes(x.dims())?, conv[0].dim(0)?);
     let mut y = vec![0f32; b * map.places() * o];
     with_values(&x.contiguous()?, |x| {
@@ -87,6 +96,7 @@ fn half(
 
 /// around(x) + conv(swish(norm(conv(swish(norm(x)))))), holding no more than input, middle and output; no gradient.
 pub fn residual(x: &Tensor, parts: Residual<'_>) -> Result<Tensor> {
+    refuse_gradient(&parts.tensors(x))?;
     let ((b, map, c), o) = (sizes(x.dims())?, parts.second.2[0].dim(0)?);
     if parts.around.is_none() && c != o {
         bail!("a residual block from {c} to {o} channels needs a way around")
@@ -96,11 +106,14 @@ pub fn residual(x: &Tensor, parts: Residual<'_>) -> Result<Tensor> {
         Some([weight, bias]) => {
             let shape = conv::Shape { map, channels: (c, o), kernel: [1; 3], stride: [1; 3], padding: [0; 3] };
             let (mut y, bias) = (vec![0f32; b * map.places() * o], values(bias)?);
-            with_three([x, weight, weight], |[x, weight, _]| {
-                for (x, y) in x.chunks_exact(map.places() * c).zip(y.chunks_exact_mut(map.places() * o)) {
-                    shape.forward(Isa::best(), x, weight, &bias, y);
-                }
-            })?;
+            let (x, weight) = (x.contiguous()?, weight.contiguous()?);
+            with_values(&x, |x| {
+                with_values(&weight, |weight| {
+                    for (x, y) in x.chunks_exact(map.places() * c).zip(y.chunks_exact_mut(map.places() * o)) {
+                        shape.forward(Isa::best(), x, weight, &bias, y);
+                    }
+                })
+            })??;
             y
         }
     };

@@ -2,7 +2,7 @@
 
 use candle_core::{bail, CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::{apply, slice, with_values, Operation};
+use super::{apply, check, slice, with_values, Operation};
 use crate::kernel::gemm::{self, Packed, Precision};
 use crate::kernel::{elementwise, Isa};
 
@@ -12,6 +12,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor, precision: Precision) 
     if x.dims().last() != Some(&inputs) || bias.dims() != [out] || inputs == 0 || out == 0 {
         bail!("a linear layer for {inputs} values and {out} biases got {:?} and {:?}", x.dims(), bias.dims())
     }
+    check(precision)?;
     apply([x, weight, bias], Linear { precision })
 }
 
