@@ -250,7 +250,7 @@ fn images_and_signal_files_beside_ecgs_are_passed_over() {
     refuses(
         "ecg-prep in -o out.h5",
         1,
-        &["there is no ECG in the folder", "hint: passed over: 1 were passed over"],
+        &["input: in: there is no ECG in the folder", "hint: files passed over: 1"],
         |f| {
             fs::create_dir(f.join("in")).unwrap();
             fs::write(f.join("in/image.dcm"), &image).unwrap();

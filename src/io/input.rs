@@ -47,6 +47,8 @@ pub struct Inputs {
     /// How many files came out, and how many were passed over.
     given: usize,
     passed: usize,
+    /// The first thing that was named.
+    first: String,
 }
 
 /// The archive that is being read.
@@ -73,12 +75,13 @@ impl Inputs {
             return Err(Error::usage("standard input is named twice"));
         }
         let mut items: VecDeque<Result<Item>> = VecDeque::new();
+        let first = named.first().map(PathBuf::as_path).or(list).unwrap_or(stdin).display().to_string();
         let listed = list.map(read_list).transpose()?.unwrap_or_default();
         let named = named.into_iter().map(|path| Item { path, id: None, found: false });
         for item in named.chain(listed) {
             expand(item, &mut items);
         }
-        Ok(Inputs { items, archive: None, passed_over: Vec::new(), given: 0, passed: 0 })
+        Ok(Inputs { items, archive: None, passed_over: Vec::new(), given: 0, passed: 0, first })
     }
 
     /// Takes out the files in folders and archives that were no ECG, since this was asked last.
@@ -186,8 +189,8 @@ impl Iterator for Inputs {
         next.or_else(|| {
             let passed = std::mem::take(&mut self.passed);
             (self.given == 0 && passed > 0).then(|| {
-                let fault = Fault::new(DOING, "there is no ECG in the folder").expected(known(), "none of them");
-                Err(fault.hint(format!("passed over: {passed} files; -v lists them")).into())
+                let hint = format!("files passed over: {passed}; -v lists them");
+                Err(no_ecg("folder", &self.first).or_hint(hint))
             })
         })
     }
