@@ -164,3 +164,54 @@ fn count(path: &Path, good: &mut usize, bad: &mut usize) {
         Err(_) => *bad += 1,
     }
 }
+
+/// An element of implicit little endian.
+fn element(group: u16, element: u16, value: &[u8]) -> Vec<u8> {
+    let mut bytes = [group.to_le_bytes(), element.to_le_bytes()].concat();
+    bytes.extend((value.len() as u32).to_le_bytes());
+    bytes.extend(value);
+    bytes
+}
+
+/// A multiplex group of one lead of 20 samples a second.
+fn multiplex(lead: &str, samples: u32, offset: Option<&str>) -> Vec<u8> {
+    let item = |parts: &[Vec<u8>]| element(0xfffe, 0xe000, &parts.concat());
+    let unit = item(&[element(8, 0x100, b"uV")]);
+    let channel =
+        item(&[element(0x3a, 0x203, lead.as_bytes()), element(0x3a, 0x210, b"1 "), element(0x3a, 0x211, &unit)]);
+    item(&[
+        offset.map_or(Vec::new(), |offset| element(0x18, 0x1068, offset.as_bytes())),
+        element(0x3a, 5, &[1, 0]),
+        element(0x3a, 0x10, &samples.to_le_bytes()),
+        element(0x3a, 0x1a, b"20"),
+        element(0x3a, 0x200, &channel),
+        element(0x5400, 0x1004, &[16, 0]),
+        element(0x5400, 0x1006, b"SS"),
+        element(0x5400, 0x1010, &vec![0; 2 * samples as usize]),
+    ])
+}
+
+#[test]
+fn groups_are_joined_only_where_they_run_side_by_side() {
+    let whole = fs::read(small("implicit_16")).unwrap();
+    let at = whole.windows(4).position(|w| w == [0, 0x54, 0, 1]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.dcm");
+    let (zero, later) = (Some("0 "), Some("2500"));
+    for (samples, first, second, joined) in [
+        (50, None, None, false), // 2.5 s each: the columns of a page
+        (50, zero, later, false),
+        (50, zero, None, false),
+        (50, zero, zero, true),
+        (200, None, None, true), // ten seconds each
+        (200, zero, later, false),
+    ] {
+        let groups = [multiplex("I ", samples, first), multiplex("II", samples, second)].concat();
+        let bytes = [&whole[..at], &element(0x5400, 0x100, &groups)].concat();
+        fs::write(&path, bytes).unwrap();
+        let record = read_one(&path);
+        let expected: &[&str] = if joined { &["I", "II"] } else { &["I"] };
+        assert_eq!(record.leads, expected, "{samples} {first:?} {second:?}");
+        assert_eq!(record.notes[0].contains("left out multiplex group 2"), !joined, "{:?}", record.notes);
+    }
+}

@@ -118,6 +118,13 @@ fn a_pattern_means_the_files_that_match_by_name() {
     write_folder(&out.path().join("in"));
     succeed("ecg-prep in/**/[ab].* -o out.h5", out.path());
     assert_eq!(ids(out.path(), "out.h5"), ["b", "a"]);
+    for (pattern, expected) in [("in/more/**", &["a"][..]), ("in/**/*.[ct][sx][vt]", &["b", "a"])] {
+        let inputs = Inputs::begin(&[out.path().join(pattern)], None).unwrap();
+        let mut found: Vec<String> = inputs.map(|s| s.unwrap().stem()).collect();
+        found.retain(|stem| stem != "example" && stem != "patients" && stem != ".hidden");
+        found.sort_by_key(|stem| expected.iter().position(|e| e == stem));
+        assert_eq!(found, expected, "{pattern}");
+    }
     let says = ["ecg-prep: error: finding input: *.xml", "nothing matches the pattern", "expected files, found none"];
     refuses("ecg-prep *.xml -o out.h5", 1, &says, |_| ());
 }
@@ -159,6 +166,42 @@ fn a_bad_file_in_an_archive_is_left_out_and_named_as_the_user_knows_it() {
 }
 
 #[test]
+fn a_folder_without_any_ecg_is_an_error() {
+    let make = |f: &Path| {
+        write_folder(&f.join("in"));
+        fs::create_dir(f.join("none")).unwrap();
+        fs::write(f.join("none/notes.md"), "# Notes\n").unwrap();
+    };
+    refuses("ecg-prep none in -o out.h5", 1, &["there is no ECG in the folder"], make);
+    let out = tempfile::tempdir().unwrap();
+    make(out.path());
+    for (input, told) in [("in", false), ("none", true), ("in none", true)] {
+        let said = run(&format!("ecg-prep {input} --check"), out.path());
+        assert_eq!(text(&said.stdout).contains("there is no ECG in the folder"), told, "{input}");
+        assert!(!told || said.status.code() == Some(1), "{input}");
+    }
+}
+
+#[test]
+fn hidden_entries_of_archives_are_not_opened() {
+    let out = tempfile::tempdir().unwrap();
+    let junk = || b"\0\x05\x16\x07".to_vec();
+    let entries = [
+        ("./b.csv", csv().into_bytes()),
+        ("__MACOSX/c/._r.hea", junk()),
+        (".git/r.hea", junk()),
+        ("c/._r.hea", junk()),
+    ];
+    fs::write(out.path().join("t.tar"), tar(&entries)).unwrap();
+    write_zip(&out.path().join("z.zip"), &entries);
+    for input in ["t.tar", "z.zip"] {
+        let found: Vec<_> =
+            Inputs::begin(&[out.path().join(input)], None).unwrap().map(|s| s.unwrap().stem()).collect();
+        assert_eq!(found, ["b"], "{input}");
+    }
+}
+
+#[test]
 fn names_in_an_archive_lead_nowhere() {
     let out = tempfile::tempdir().unwrap();
     let f = out.path().join("deep");
@@ -185,6 +228,10 @@ fn segments_of_a_wfdb_record_are_read_through_its_header() {
     fs::create_dir(&inputs[0]).unwrap();
     record.iter().for_each(|(name, bytes)| fs::write(inputs[0].join(name), bytes).unwrap());
     fs::write(&inputs[1], tar(&record)).unwrap();
+    let turned: Vec<_> = record.iter().rev().cloned().collect(); // segments before their master
+    fs::write(out.path().join("u.tar"), tar(&turned)).unwrap();
+    let found = Inputs::begin(&[out.path().join("u.tar")], None).unwrap().map(|s| s.unwrap().stem());
+    assert_eq!(found.collect::<Vec<_>>(), ["s", "r"]);
     for input in &inputs {
         let found = Inputs::begin(std::slice::from_ref(input), None).unwrap().map(|s| s.unwrap().shown().to_owned());
         let expected = ["r.hea", "s.hea"].map(|name| input.join(name).display().to_string());

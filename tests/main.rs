@@ -9,6 +9,7 @@ mod ecg_edf;
 mod ecg_inputs;
 mod ecg_prep;
 mod ecg_scp;
+mod ecg_stated;
 mod ecg_wfdb;
 mod ecg_xml;
 mod floors;

@@ -36,6 +36,7 @@ pub fn check(
     bar.finish_and_clear();
     table.map_or(Ok(()), ReportWriter::finish)?;
     match bad {
+        0 if usable + good == 0 => Err(Fault::new("checking ECG", "").expected("at least one record", "none").into()),
         0 => Ok(()),
         _ => Err(Fault::new("checking ECG", "").expected("no bad record", format!("{bad} bad")).into()),
     }

@@ -9,6 +9,9 @@ use crate::error::{Fault, Result};
 /// Number of standard leads.
 pub const LEADS: usize = 12;
 
+/// Minus signs before the name of a lead.
+const MINUS: [char; 3] = ['-', '\u{2212}', '\u{2013}'];
+
 /// The twelve standard leads, in the order every file of ours keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)]
@@ -57,7 +60,13 @@ impl Lead {
     /// assert_eq!(Lead::parse("MDC_ECG_LEAD_V3"), Some(Lead::V3));
     /// assert_eq!(Lead::parse("vx"), None);
     /// ```
+    ///
+    /// A minus before the name turns the lead over (`-aVR` of the Cabrera sequence): that is another lead.
     pub fn parse(name: &str) -> Option<Lead> {
+        let is_turned = |word: &str| word.strip_prefix(MINUS).is_some_and(|rest| !rest.is_empty());
+        if name.split_whitespace().any(is_turned) {
+            return None;
+        }
         let mut plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
         plain.make_ascii_uppercase();
         let mut plain = plain.as_str();
@@ -160,5 +169,20 @@ impl Ecg {
             return Err(fault("").field(at).expected("a finite value in mV", value).into());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::lead_code::scp_name;
+
+    #[test]
+    fn a_lead_turned_over_is_not_the_lead() {
+        for name in ["-aVR", " \u{2212}aVR", "Lead -aVR", scp_name(65).unwrap()] {
+            assert_eq!(Lead::parse(name), None, "{name}");
+        }
+        assert_eq!(Lead::parse("ECG - II"), Some(Lead::II));
+        assert_eq!(scp_name(62).and_then(Lead::parse), Some(Lead::AVR));
     }
 }

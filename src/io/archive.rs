@@ -111,7 +111,9 @@ impl Archive {
             Packing::Gzip => archive.expand(source),
         };
         filled.map_err(|e| e.in_file(&shown))?;
+        archive.entries.retain(|entry| !is_hidden(&entry.name));
         archive.by_name = archive.entries.iter().enumerate().map(|(k, e)| (e.name.clone(), k)).collect();
+        archive.mark_segments().map_err(|e| e.in_file(&shown))?;
         Ok(archive)
     }
 
@@ -204,6 +206,25 @@ impl Archive {
         Ok(())
     }
 
+    /// Marks what the headers of WFDB records of several segments name: it may stand before them.
+    fn mark_segments(&mut self) -> Result<()> {
+        for k in (0..self.entries.len()).filter(|&k| self.is_short_header(k)).collect::<Vec<_>>() {
+            let folder = TempDir::new().map_err(no_folder)?;
+            let name = self.entries.get(k).map(|e| e.name.clone()).unwrap_or_default();
+            let Ok(path) = self.extract(k, folder.path()) else { continue }; // told when it is read
+            if wfdb::has_segments(&path) {
+                let mut parts = self.companions(&name, &path)?;
+                parts.retain(|part| *part != k);
+                self.used.extend(parts);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_short_header(&self, k: usize) -> bool {
+        self.entries.get(k).is_some_and(|e| e.name.ends_with(".hea") && e.packed <= HEADER_BYTES)
+    }
+
     /// Unpacks an entry, and what a WFDB header names, into a folder of its own.
     fn unpack(&mut self, k: usize) -> Result<Source> {
         let folder = TempDir::new().map_err(no_folder)?;
@@ -271,6 +292,12 @@ impl Iterator for Archive {
         self.next = k + 1;
         Some(self.unpack(k).map_err(|e| e.in_file(&self.shown)))
     }
+}
+
+/// Whether an entry is hidden, or what macOS adds to archives.
+fn is_hidden(name: &str) -> bool {
+    let hides = |part: &str| part == "__MACOSX" || (part.starts_with('.') && !matches!(part, "." | ".."));
+    name.split(['/', '\\']).any(hides)
 }
 
 /// The most bytes that `packed` bytes may become.

@@ -11,9 +11,9 @@
 //! id,lead,time,value    one row a sample of one lead: see `tidy.rs`
 //! ```
 //!
-//! Without a header row, or with one that only counts the columns (0, 1, 2, ...), `--leads` names them (where both are
-//! there, `--leads` wins). Empty cells, `NaN` and `NA`
-//! are NaN. Times in seconds give the rate where `--rate` does not; else see [`unstated`], which also
+//! Without a header row, or with one that only counts the columns (0, 1, 2, ...), `--leads` names them (names of
+//! standard leads in a header win). Empty cells, `NaN` and `NA`
+//! are NaN. Times in seconds give the rate, else `--rate`; see [`unstated`], which also
 //! decides the unit. The table is read row by row; memory grows with the file, never with what it claims.
 
 use std::fs::File;
@@ -94,7 +94,7 @@ fn read(source: &Source, options: &ReadOptions) -> Result<Recordings> {
         return Err(fault.expected(format!("at most {COLUMNS} columns"), first.len()).into());
     }
     if let Some(columns) = tidy::Columns::find(&first) {
-        return Ok(Box::new(tidy::Records::new(rows, columns, options, source.stem())));
+        return Ok(Box::new(tidy::Records::new(rows, columns, options, source.stem())?));
     }
     let mut rows = rows.map(|row| row.map_err(malformed)).filter(|row| !row.as_ref().is_ok_and(is_blank)).peekable();
     let second = rows.peek().and_then(|row| row.as_ref().ok());
@@ -198,7 +198,9 @@ impl Table {
         let index = cells.first().filter(|name| header && INDEX_NAMES.contains(&squeeze(name).as_str())).cloned();
         let named: Vec<String> = cells.iter().skip(usize::from(index.is_some())).cloned().collect();
         let leads = match &options.leads {
-            Some(leads) if leads.len() == named.len() => leads.clone(),
+            Some(leads) if leads.len() == named.len() => {
+                unstated::stated_leads(Some(named), Some(leads))?.unwrap_or_default()
+            }
             Some(leads) => {
                 let fault = Fault::new(DOING, "--leads does not fit the table");
                 return Err(fault.expected(format!("{} columns", leads.len()), named.len()).into());
@@ -246,11 +248,9 @@ impl Table {
         if samples == 0 {
             return Err(Fault::new(DOING, "the table has no samples").into());
         }
-        let derived = self.times.rate_hz().filter(|_| options.rate_hz.is_none());
-        let rate_hz = match derived.filter(|_| self.index.as_deref().is_some_and(is_seconds)) {
-            Some(rate_hz) => rate_hz,
-            None => unstated::rate_hz(options, samples)?,
-        };
+        let derived = self.times.rate_hz().filter(|_| self.index.as_deref().is_some_and(is_seconds));
+        let rate_hz = unstated::stated_rate_hz(derived, options.rate_hz)?;
+        let rate_hz = unstated::rate_hz(&ReadOptions { rate_hz, ..options.clone() }, samples)?;
         let shape = (self.leads.len(), samples).f();
         let samples_mv = Array2::from_shape_vec(shape, self.values).map_err(Error::compute("shaping CSV"))?;
         let mut samples_mv = samples_mv.as_standard_layout().into_owned();

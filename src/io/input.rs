@@ -36,6 +36,14 @@ struct Item {
     id: Option<String>,
     /// Found in a folder: passed over where it is no ECG.
     found: bool,
+    /// No file, but where the files of a named folder begin or end.
+    edge: Option<Edge>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Edge {
+    Begin,
+    End,
 }
 
 /// The files to read, in order; iterates them.
@@ -44,11 +52,10 @@ pub struct Inputs {
     /// The archive that is being read: whether it was found, its name, and how many ECGs came out of it.
     archive: Option<(Archive, Opened)>,
     passed_over: Vec<String>,
-    /// How many files came out, and how many were passed over.
-    given: usize,
+    /// How many files of the folder that is being read were passed over.
     passed: usize,
-    /// The first thing that was named.
-    first: String,
+    /// ECGs found since a folder began.
+    in_folder: usize,
 }
 
 /// The archive that is being read.
@@ -75,13 +82,12 @@ impl Inputs {
             return Err(Error::usage("standard input is named twice"));
         }
         let mut items: VecDeque<Result<Item>> = VecDeque::new();
-        let first = named.first().map(PathBuf::as_path).or(list).unwrap_or(stdin).display().to_string();
         let listed = list.map(read_list).transpose()?.unwrap_or_default();
-        let named = named.into_iter().map(|path| Item { path, id: None, found: false });
+        let named = named.into_iter().map(|path| Item { path, id: None, found: false, edge: None });
         for item in named.chain(listed) {
             expand(item, &mut items);
         }
-        Ok(Inputs { items, archive: None, passed_over: Vec::new(), given: 0, passed: 0, first })
+        Ok(Inputs { items, archive: None, passed_over: Vec::new(), passed: 0, in_folder: 0 })
     }
 
     /// Takes out the files in folders and archives that were no ECG, since this was asked last.
@@ -100,6 +106,7 @@ impl Inputs {
             match is_ecg(&source) {
                 Ok(true) => {
                     opened.ecgs += 1;
+                    self.in_folder += 1;
                     return Some(Ok(source.with_id(opened.id.clone())));
                 }
                 Ok(false) => {
@@ -111,23 +118,6 @@ impl Inputs {
         }
         let opened = self.archive.take().map(|(_, opened)| opened)?;
         (opened.ecgs == 0 && !opened.found).then(|| Err(no_ecg("archive", &opened.shown)))
-    }
-
-    /// The next file that is to be read.
-    fn next_found(&mut self) -> Option<Result<Source>> {
-        loop {
-            if let Some(source) = self.next_in_archive() {
-                return Some(source);
-            }
-            match self.items.pop_front()? {
-                Ok(item) => {
-                    if let Some(source) = self.enter(item) {
-                        return Some(source);
-                    }
-                }
-                Err(error) => return Some(Err(error)),
-            }
-        }
     }
 
     /// Opens a path: an archive is entered, a found file that is no ECG gives nothing.
@@ -169,7 +159,10 @@ impl Inputs {
     fn plain(&mut self, source: Result<Source>, item: Item) -> Option<Result<Source>> {
         let wanted = source.and_then(|source| Ok((!item.found || is_ecg(&source)?, source)));
         match wanted {
-            Ok((true, source)) => Some(Ok(source.with_id(item.id))),
+            Ok((true, source)) => {
+                self.in_folder += 1;
+                Some(Ok(source.with_id(item.id)))
+            }
             Ok((false, source)) => {
                 self.passed += 1;
                 self.passed_over.push(source.shown().to_owned());
@@ -184,15 +177,27 @@ impl Iterator for Inputs {
     type Item = Result<Source>;
 
     fn next(&mut self) -> Option<Result<Source>> {
-        let next = self.next_found();
-        self.given += usize::from(next.is_some());
-        next.or_else(|| {
-            let passed = std::mem::take(&mut self.passed);
-            (self.given == 0 && passed > 0).then(|| {
-                let hint = format!("files passed over: {passed}; -v lists them");
-                Err(no_ecg("folder", &self.first).or_hint(hint))
-            })
-        })
+        loop {
+            if let Some(source) = self.next_in_archive() {
+                return Some(source);
+            }
+            match self.items.pop_front()? {
+                Ok(Item { edge: Some(Edge::Begin), .. }) => (self.in_folder, self.passed) = (0, 0),
+                Ok(Item { edge: Some(Edge::End), path, .. }) => {
+                    if self.in_folder == 0 {
+                        let error = no_ecg("folder", &path.to_string_lossy());
+                        let hint = format!("files passed over: {}; -v lists them", self.passed);
+                        return Some(Err(if self.passed > 0 { error.or_hint(hint) } else { error }));
+                    }
+                }
+                Ok(item) => {
+                    if let Some(source) = self.enter(item) {
+                        return Some(source);
+                    }
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
     }
 }
 
@@ -210,29 +215,30 @@ fn is_ecg(source: &Source) -> Result<bool> {
 
 fn no_ecg(what: &str, shown: &str) -> Error {
     let fault = Fault::new(DOING, format!("there is no ECG in the {what}")).file(shown);
-    fault.expected(known(), "none of them").into()
-}
-
-/// The names of the formats.
-fn known() -> String {
-    ECG_FORMATS.iter().map(|f| f.name).collect::<Vec<_>>().join(", ")
+    let known: Vec<&str> = ECG_FORMATS.iter().map(|f| f.name).collect();
+    fault.expected(known.join(", "), "none of them").into()
 }
 
 /// A folder or a pattern becomes the files it means; anything else stays.
 fn expand(item: Item, into: &mut VecDeque<Result<Item>>) {
     let text = item.path.to_string_lossy().into_owned();
     if item.path.is_dir() {
-        return expand_folder(item, into);
+        let edge = |edge| Ok(Item { edge: Some(edge), ..item.clone() });
+        into.push_back(edge(Edge::Begin));
+        walk(&item.path, item.id.as_ref(), DEPTH, into);
+        return into.push_back(edge(Edge::End));
     }
     if item.path.exists() || !text.contains(['*', '?', '[']) {
         return into.push_back(Ok(item));
     }
     let before = into.len();
     let fault = |cause: &str| Fault::new(DOING, cause).file(&text);
-    match glob::glob(&text) {
+    let (pattern, deep) = (glob_of(&text), text.contains("**"));
+    match glob::glob(&pattern) {
         Ok(paths) => {
             for path in paths {
                 match path {
+                    Ok(path) if deep && path.is_dir() => {} // what it holds matches by itself
                     Ok(path) if path.is_dir() => expand_folder(Item { path, ..item.clone() }, into),
                     Ok(path) => into.push_back(Ok(Item { path, ..item.clone() })),
                     Err(e) => into.push_back(Err(Error::io("opening", e.path().to_owned())(e.into()))),
@@ -243,6 +249,15 @@ fn expand(item: Item, into: &mut VecDeque<Result<Item>>) {
             }
         }
         Err(e) => into.push_back(Err(fault("malformed pattern").expected("*, ?, [a-z] or **", e.msg).into())),
+    }
+}
+
+/// `**` at the end means the files in all folders below, which the library writes `**/*`.
+fn glob_of(text: &str) -> String {
+    if text == "**" || text.ends_with("/**") {
+        format!("{text}/*")
+    } else {
+        text.to_owned()
     }
 }
 
@@ -271,7 +286,7 @@ fn walk(folder: &Path, id: Option<&String>, depth: usize, into: &mut VecDeque<Re
         match entry.file_type() {
             Ok(kind) if kind.is_dir() && depth > 0 => walk(&path, id, depth - 1, into),
             Ok(_) if path.is_file() && !belongs_to_header(&path) && !parts.contains(&path) => {
-                into.push_back(Ok(Item { path, id: id.cloned(), found: true }));
+                into.push_back(Ok(Item { path, id: id.cloned(), found: true, edge: None }));
             }
             Ok(_) => {}
             Err(error) => into.push_back(Err(Error::io("opening", path)(error))),
@@ -326,7 +341,7 @@ fn parse_list(bytes: &[u8]) -> Result<Vec<Item>> {
         }
     }
     let lines = text.split(separator).map(|line| line.trim_end_matches('\r')).filter(|line| !line.trim().is_empty());
-    Ok(lines.map(|line| Item { path: line.into(), id: None, found: false }).collect())
+    Ok(lines.map(|line| Item { path: line.into(), id: None, found: false, edge: None }).collect())
 }
 
 fn parse_manifest(text: &str, delimiter: u8) -> Result<Vec<Item>> {
@@ -349,7 +364,7 @@ fn parse_manifest(text: &str, delimiter: u8) -> Result<Vec<Item>> {
         if id.is_some() && cell(id).is_none() {
             return Err(absent("id"));
         }
-        items.push(Item { path: path.into(), id: cell(id).map(str::to_owned), found: false });
+        items.push(Item { path: path.into(), id: cell(id).map(str::to_owned), found: false, edge: None });
     }
     Ok(items)
 }

@@ -147,6 +147,15 @@ impl Unit {
         }
     }
 
+    /// Its usual name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::Microvolt => "uV",
+            Unit::Millivolt => "mV",
+            Unit::Volt => "V",
+        }
+    }
+
     /// Millivolts in one of this unit.
     pub fn to_mv(self) -> f64 {
         match self {

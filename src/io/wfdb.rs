@@ -44,6 +44,11 @@ pub fn recognise(head: &[u8], name: &str) -> bool {
     }
 }
 
+/// Whether this is the header of a record of several segments.
+pub(super) fn has_segments(path: &Path) -> bool {
+    read_header(path).is_ok_and(|header| !header.segments.is_empty())
+}
+
 /// Reads the one record that the header describes.
 ///
 /// # Errors

@@ -125,3 +125,23 @@ fn refuses_long_tables_that_are_out_of_order_or_ragged() {
     let all: String = (0..1001).map(|i| format!("L{i},0,1\n")).collect();
     assert!(error(&format!("lead,time,value\n{all}")).contains("at most 1000 leads"));
 }
+
+#[test]
+fn what_a_table_states_wins_and_a_contradiction_is_told() {
+    let options = |rate_hz, unit| ReadOptions { rate_hz, unit, ..ReadOptions::default() };
+    let says = |text: &str, options: &ReadOptions, words: &str| {
+        let error = read_all(text, options).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    };
+    let (wide, long) = ("time,I\n0,1\n0.004,2\n", "lead,time,value_uV\nI,0,1000\nI,0.004,2000\n");
+    for text in [wide, long] {
+        let words = "--rate is not what the file states (expected 250 Hz, found 500 Hz)";
+        says(text, &options(Some(500.0), None), words);
+        assert_eq!(read_all(text, &options(Some(250.0), None)).unwrap()[0].rate_hz, 250.0);
+    }
+    let words = "--units is not what the file states (expected uV, found mV)";
+    says(long, &options(None, Some(Unit::Millivolt)), words);
+    let leads = Some(vec!["II".to_owned(), "I".to_owned()]);
+    let words = "--leads is not what the file states (expected I,II, found II,I)";
+    says("I,II\n1,2\n1,2\n", &ReadOptions { leads, ..options(Some(500.0), None) }, words);
+}

@@ -87,10 +87,10 @@ impl Records {
         columns: Columns,
         options: &ReadOptions,
         stem: String,
-    ) -> Records {
-        let unit = options.unit.or(columns.unit);
+    ) -> Result<Records> {
+        let unit = unstated::stated_unit(columns.unit.map(Unit::name), options.unit)?;
         let options = ReadOptions { unit, ..options.clone() };
-        Records { rows, columns, options, stem, ahead: None, over: false }
+        Ok(Records { rows, columns, options, stem, ahead: None, over: false })
     }
 
     /// The next row that is not blank.
@@ -171,10 +171,8 @@ impl Records {
         }
         let seconds = self.columns.time.as_ref().filter(|(_, name)| is_seconds(name));
         let derived = seconds.and_then(|_| leads.first()?.times.rate_hz());
-        let rate_hz = match derived.filter(|_| self.options.rate_hz.is_none()) {
-            Some(rate_hz) => rate_hz,
-            None => unstated::rate_hz(&self.options, samples)?,
-        };
+        let rate_hz = unstated::stated_rate_hz(derived, self.options.rate_hz)?;
+        let rate_hz = unstated::rate_hz(&ReadOptions { rate_hz, ..self.options.clone() }, samples)?;
         let names = leads.iter().map(|lead| lead.name.clone()).collect();
         let shape = (leads.len(), samples);
         let values = leads.into_iter().flat_map(|lead| lead.values).collect();

@@ -12,7 +12,8 @@
 //! `MDC_ECG_LEAD_...`), else the meaning of the code, else its label. Samples equal to the padding value are NaN.
 //!
 //! Of several groups, the recorded one (rhythm) wins over derived ones (median beats), then the one with more standard
-//! leads, then the longer one; groups that run beside it and hold further leads are joined to it. A note says so. Channel
+//! leads, then the longer one; groups that begin with it (or last as long, ten seconds or more)
+//! and hold further leads are joined to it. A note says so. Channel
 //! skews (parts of a sample between multiplexed channels) are not corrected; pydicom does not either.
 
 use ndarray::Array2;
@@ -27,6 +28,10 @@ use crate::io::{ReadOptions, Unit};
 /// Words in the label of a group that is no recording but a mean.
 const MEAN_LABELS: [&str; 4] = ["MEDIAN", "AVERAGE", "MEAN", "REPRESENTATIVE"];
 
+/// Groups of this many seconds that do not say when they began are the whole recording, side by side; shorter ones may
+/// be the columns of a printed page, recorded one after another.
+const WHOLE_S: f64 = 10.0;
+
 /// A multiplex group, checked.
 struct Group<'a> {
     /// Its number in the file, from 1.
@@ -35,7 +40,8 @@ struct Group<'a> {
     derived: bool,
     rate_hz: f64,
     samples: usize,
-    offset: Option<String>,
+    /// When it began, ms after the acquisition; none where the object does not say.
+    offset: Option<f64>,
     channels: Vec<Channel>,
     number_type: Number,
     padding: Option<&'a [u8]>,
@@ -135,7 +141,7 @@ impl<'a> Group<'a> {
         let each = definitions.iter().enumerate();
         let channels = each.map(|(c, d)| Channel::read(c, d, options)).collect::<Result<Vec<_>>>()?;
         let padding = item.bytes(tag::PADDING);
-        let offset = item.text(tag::TIME_OFFSET).filter(|o| o.parse() != Ok(0.0));
+        let offset = item.text(tag::TIME_OFFSET).and_then(|o| o.trim().parse().ok());
         Ok(Group { number, label, derived, rate_hz, samples, offset, channels, number_type, padding, data })
     }
 
@@ -180,6 +186,7 @@ fn beside<'g, 'a>(groups: &'g [Group<'a>], best: &'g Group<'a>) -> Vec<&'g Group
     for group in groups.iter().filter(|g| g.number != best.number) {
         let same = (group.rate_hz, group.samples, &group.offset, group.derived)
             == (best.rate_hz, best.samples, &best.offset, best.derived);
+        let same = same && (best.offset.is_some() || best.seconds() >= WHOLE_S);
         let leads = group.standard();
         if same && !leads.is_empty() && leads.iter().all(|lead| !held.contains(lead)) {
             held.extend(leads);

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! `--dataset` names the array; without it, it is `tracings`, `ecg`, or the only one of two or three dimensions at the
-//! root that fits. Where several of two dimensions fit, or `--dataset` names a group of such, each is a record. Rate, leads and unit come from the command line, else from attributes of the array or the root, else see
+//! root that fits. Where several of two dimensions fit, or `--dataset` names a group of such, each is a record. Rate, leads and unit come from attributes of the array or the root, else from the command line, else see
 //! [`unstated`]. In the layout of CODE-15 % (`tracings`, 4096 samples by 12 leads), tracings of 7 or 10 s are filled with
 //! zeros at both ends; those are taken away again, and the rate is 400 Hz.
 
@@ -21,14 +21,14 @@ use crate::data::ecg::{Lead, LEADS};
 use crate::data::recording::Recording;
 use crate::error::{Error, Fault, Result};
 use crate::io::array::{layout, Layout};
-use crate::io::{unstated, ReadOptions, Recordings, Source, Unit};
+use crate::io::{unstated, ReadOptions, Recordings, Source};
 
 const DOING: &str = "reading HDF5 array";
 /// Datasets that hold record names, most telling first.
 const ID_NAMES: [&str; 5] = ["id", "ids", "exam_id", "ecg_id", "record_id"];
 const RATE_NAMES: [&str; 5] = ["fs", "sampling_rate", "sampling_frequency", "sample_rate", "rate"];
 const LEAD_NAMES: [&str; 4] = ["lead", "leads", "lead_names", "sig_name"];
-const UNIT_NAMES: [&str; 2] = ["unit", "units"];
+pub(super) const UNIT_NAMES: [&str; 2] = ["unit", "units"];
 /// What CODE-15 % calls its array, its samples and its rate.
 const CODE_NAME: &str = "tracings";
 const CODE_SAMPLES: usize = 4096;
@@ -90,15 +90,15 @@ impl Arrays {
         }
         let attribute = |names: &[&str]| attribute_text(file, &dataset, names);
         let standard = || Lead::ALL.map(|l| l.name().to_owned()).to_vec();
-        let told = options.leads.clone().or_else(|| attribute(&LEAD_NAMES).map(|t| split_leads(&t)));
-        let leads = told.unwrap_or_else(standard);
+        let named = attribute(&LEAD_NAMES).map(|t| split_leads(&t));
+        let leads = unstated::stated_leads(named, options.leads.as_deref())?.unwrap_or_else(standard);
         let layout = layout(DOING, &dataset.shape(), leads.len(), options.layout)?;
         check_size(file, bytes, &dataset, &layout, &field)?;
         let is_code = name == CODE_NAME && layout.by_sample && (layout.samples, layout.leads) == (CODE_SAMPLES, 12);
-        let stated = options.rate_hz.or_else(|| attribute_number(file, &dataset, &RATE_NAMES));
-        let rate_hz = stated.or(is_code.then_some(CODE_RATE_HZ));
-        let mut options = ReadOptions { rate_hz, ..options.clone() };
-        options.unit = options.unit.or_else(|| attribute(&UNIT_NAMES).as_deref().and_then(Unit::parse));
+        let stated = attribute_number(file, &dataset, &RATE_NAMES);
+        let rate_hz = unstated::stated_rate_hz(stated, options.rate_hz)?.or(is_code.then_some(CODE_RATE_HZ));
+        let unit = unstated::stated_unit(attribute(&UNIT_NAMES).as_deref(), options.unit)?;
+        let options = ReadOptions { rate_hz, unit, ..options.clone() };
         let rate_hz = unstated::rate_hz(&options, layout.samples)?;
         let ids = find_ids(file, name, bytes, layout.records).filter(|_| layout.stacked);
         Ok(Arrays { dataset, layout, ids, leads, rate_hz, options, is_code })

@@ -11,7 +11,7 @@ use crate::data::ecg::{Ecg, Lead, Quality, Verdict, LEADS};
 use crate::data::recording::Recording;
 use crate::data::Provenance;
 use crate::error::{Fault, Result};
-use crate::io::{ReadOptions, Recordings, Sink, Source, Unit};
+use crate::io::{unstated, ReadOptions, Recordings, Sink, Source, Unit};
 
 /// Between the reasons of a record in `/quality/reason`.
 const REASON_BREAK: &str = "; ";
@@ -28,24 +28,36 @@ pub fn open_ecg(source: Source, options: &ReadOptions) -> Result<Recordings> {
     let mut reader = Reader::open(source, format::ECG)?;
     let ecg = reader.dataset("ecg", 2)?;
     let rows = ecg.shape().get(1).copied().unwrap_or(0);
-    let rate_hz = options.rate_hz.or_else(|| reader.number("fs", None)).or_else(|| reader.number("fs", Some(&ecg)));
-    let Some(rate_hz) = rate_hz else {
+    let stated = reader.number("fs", None).or_else(|| reader.number("fs", Some(&ecg)));
+    let in_file = |e: crate::Error| e.in_file(reader.shown());
+    let Some(rate_hz) = unstated::stated_rate_hz(stated, options.rate_hz).map_err(in_file)? else {
         let fault = reader.fault("").field("fs").expected("samples a second", "no attribute");
         return Err(fault.hint("give --rate").into());
     };
     let named = |on: Option<&Dataset>| reader.text("lead", on).map(|t| split_leads(&t));
-    let leads = options.leads.clone().or_else(|| named(None)).or_else(|| named(Some(&ecg)));
+    let stated = named(None).or_else(|| named(Some(&ecg)));
+    let leads = unstated::stated_leads(stated, options.leads.as_deref()).map_err(in_file)?;
     let leads = leads.unwrap_or_else(|| Lead::ALL.iter().map(|l| l.name().to_owned()).collect());
     if leads.len() != rows {
         let fault = reader.fault("").field("/ecg").expected(format!("{} leads", leads.len()), rows);
         return Err(fault.hint("the record axis comes first, then the leads; name them with --leads").into());
     }
-    let to_mv = options.unit.unwrap_or(Unit::Millivolt).to_mv();
+    let to_mv = unit(&reader, &ecg, options.unit).map_err(in_file)?.to_mv();
     Ok(Box::new((0..reader.records()).map(move |i| {
         let id = reader.id(i)?;
         let samples: Array2<f64> = reader.array(&ecg, i)?;
         Recording::new(id, leads.clone(), rate_hz, samples * to_mv).map_err(|e| e.in_file(reader.shown()))
     })))
+}
+
+/// Ours are in mV; files that only look like ours may say what they are in.
+fn unit(reader: &Reader, ecg: &Dataset, given: Option<Unit>) -> Result<Unit> {
+    if reader.text("format", None).is_some() {
+        return Ok(Unit::Millivolt);
+    }
+    let stated = |on: Option<&Dataset>| array::UNIT_NAMES.iter().find_map(|name| reader.text(name, on));
+    let stated = stated(Some(ecg)).or_else(|| stated(None));
+    Ok(unstated::stated_unit(stated.as_deref(), given)?.unwrap_or(Unit::Millivolt))
 }
 
 pub(super) fn split_leads(text: &str) -> Vec<String> {
