@@ -40,12 +40,24 @@ pub fn open_ecg(source: Source, options: &ReadOptions) -> Result<Recordings> {
         let fault = reader.fault("").field("/ecg").expected(format!("{} leads", leads.len()), rows);
         return Err(fault.hint("the record axis comes first, then the leads; name them with --leads").into());
     }
+    in_mv(&reader)?;
     let to_mv = options.unit.unwrap_or(Unit::Millivolt).to_mv();
     Ok(Box::new((0..reader.records()).map(move |i| {
         let id = reader.id(i)?;
         let samples: Array2<f64> = reader.array(&ecg, i)?;
         Recording::new(id, leads.clone(), rate_hz, samples * to_mv).map_err(|e| e.in_file(reader.shown()))
     })))
+}
+
+/// Refuses what `ecg-prep` standardised. A file that says no unit holds mV.
+fn in_mv(reader: &Reader) -> Result<()> {
+    match reader.text("unit", None) {
+        Some(unit) if unit != "mV" => {
+            let fault = reader.fault("").field("unit").expected("mV", unit);
+            Err(fault.hint("prepare the original ECGs with ecg-prep --preset clean or raw").into())
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn split_leads(text: &str) -> Vec<String> {
@@ -75,6 +87,7 @@ impl Noun for Ecg {
             return Err(reader.fault("").field("/ecg").expected(expected, shape(&ecg.shape())).into());
         }
         rate_hz(reader, ecg)?;
+        in_mv(reader)?;
         let leads = reader.text("lead", None).map(|t| split_leads(&t)).unwrap_or_default();
         let standard = |(name, lead): (&String, Lead)| Lead::parse(name) == Some(lead);
         let in_order = leads.len() == LEADS && leads.iter().zip(Lead::ALL).all(standard);
@@ -141,6 +154,14 @@ impl EcgWriter {
         writer.text_attribute("preset", preset)?;
         writer.text_attribute("steps", &steps.join("\n"))?;
         Ok(EcgWriter { writer, seen: HashSet::new() })
+    }
+
+    /// States the unit of the samples: `mV`, or `sd` where the leads were standardised.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn unit(&self, unit: &str) -> Result<()> {
+        self.writer.text_attribute("unit", unit)
     }
 
     /// Adds the origin of an input to the provenance.
