@@ -91,8 +91,8 @@ fn folders_of_wfdb_and_csv_are_read_again() {
         }
     }
     assert!(names(&out.path().join("wfdb")).contains(&"b.qrs".to_owned()));
-    let output = run("ecg-prep a.csv b.csv -o one.hea", out.path());
-    assert_eq!(output.status.code(), Some(1));
+    let output = run("ecg-prep a.csv b.csv --keep-going -o one.hea", out.path());
+    assert_eq!(output.status.code(), Some(2)); // the command line is wrong, so no record is to blame
     assert!(text(&output.stderr).contains("one record a file") && text(&output.stderr).contains("--format wfdb"));
     assert!(!out.path().join("one.hea").exists() && !out.path().join("one.dat").exists());
     assert_eq!(run("ecg-prep a.csv --format wfdb", out.path()).status.code(), Some(2));
