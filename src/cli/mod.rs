@@ -140,8 +140,13 @@ pub fn use_threads(threads: Option<usize>) -> Result<()> {
     let threads = threads.unwrap_or_else(available);
     // candle sizes its products by this variable, whatever the pool; the one thread that runs, for signals, reads none.
     std::env::set_var("RAYON_NUM_THREADS", threads.to_string());
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    let pool = pool(threads).build_global();
     pool.map_err(crate::error::Error::compute("starting threads"))
+}
+
+/// A pool in which a panic ends its own piece of work and not the process: whoever waits for the work gets an error.
+fn pool(threads: usize) -> rayon::ThreadPoolBuilder {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).panic_handler(|_| {})
 }
 
 /// Good records in groups of at most `size`; the bad ones go to `rejects`.

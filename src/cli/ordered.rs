@@ -84,6 +84,14 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_in_a_worker_is_an_error_of_that_item() {
+        let pool = crate::cli::pool(2).build().unwrap();
+        let work = |n: u64| if n == 3 { panic!("on purpose") } else { n };
+        let results: Vec<_> = pool.install(|| Ordered::new(0..6, |_| 8, work).map(|r| r.ok()).collect());
+        assert_eq!(results, [Some(0), Some(1), Some(2), None, Some(4), Some(5)]);
+    }
+
+    #[test]
     fn no_more_is_read_ahead_than_there_is_room_for() {
         static READ: AtomicUsize = AtomicUsize::new(0);
         let items = (0..100).inspect(|_| {

@@ -79,7 +79,7 @@ impl Encode {
     /// Where the rate is not 500 Hz or the length not ten seconds.
     pub fn accept(&self, ecg: Ecg) -> Result<Ecg> {
         let fault = |field: &str| Fault::new("encoding ECG", "").record(&ecg.id).field(field);
-        let hint = "run it through ecg-prep";
+        let hint = "prepare the original ECG with ecg-prep --preset clean";
         let is_its_rate = (ecg.rate_hz - RATE_HZ).abs() <= 1e-6; // false for NaN
         if !is_its_rate {
             let found = format!("{} Hz", ecg.rate_hz);

@@ -117,6 +117,7 @@ impl EcgSink {
         let kind = match format {
             Format::Hdf5 => {
                 let writer = EcgWriter::begin(path, provenance, about.rate_hz, &about.preset, &about.steps)?;
+                writer.unit(about.unit)?;
                 Kind::Hdf5(Box::new(writer))
             }
             Format::Wfdb if path == Path::new("-") => {

@@ -20,8 +20,10 @@ use ndarray::{s, Array2, ArrayViewMut2};
 
 use super::als::Als;
 use super::filter::{Band, Filter};
-use super::resample::RATES_HZ;
 use crate::error::Result;
+
+/// Rates an output may have; filters and the R-peak detector have no room at lower ones.
+const OUTPUT_RATES_HZ: std::ops::RangeInclusive<f64> = 100.0..=20_000.0;
 
 /// Quality (centre / bandwidth) of the mains notch.
 pub const NOTCH_QUALITY: f64 = 30.0;
@@ -143,7 +145,7 @@ impl Step {
         let above_zero = |v: f64| v.is_finite() && v > 0.0;
         let order = |order: usize| (1..=20).contains(&order);
         match *self {
-            Step::Resample { hz } => RATES_HZ.contains(&hz) && (10.0 * hz).fract() == 0.0,
+            Step::Resample { hz } => OUTPUT_RATES_HZ.contains(&hz) && (10.0 * hz).fract() == 0.0,
             Step::HighPass { order: n, hz } | Step::LowPass { order: n, hz } => above_zero(hz) && order(n),
             Step::BandPass { order: n, low_hz, high_hz } => above_zero(low_hz) && high_hz > low_hz && order(n),
             Step::Notch { hz, quality } => above_zero(hz) && above_zero(quality),
@@ -259,7 +261,7 @@ fn read(name: &str, values: &[&str]) -> Option<Step> {
 /// How a step of this name is written.
 fn expected(name: &str) -> &'static str {
     match name {
-        "resample" => "resample:HZ, 50 to 20000, so that ten seconds are whole samples",
+        "resample" => "resample:HZ, 100 to 20000, so that ten seconds are whole samples",
         "highpass" => "highpass:HZ or highpass:HZ:ORDER (1 to 20)",
         "lowpass" => "lowpass:HZ or lowpass:HZ:ORDER (1 to 20)",
         "bandpass" => "bandpass:LOW-HIGH or bandpass:LOW-HIGH:ORDER (1 to 20)",
@@ -293,7 +295,7 @@ mod tests {
     fn steps_that_mean_nothing_are_refused() {
         let wrong =
             "blur:3 lowpass lowpass:0 lowpass:40:0 lowpass:40:4:1 highpass:-1 highpass:nan notch:50:inf bandpass:40-1 \
-                     clip:0 als:1e7 als:1e7:1:5 als:1e7:0.3:1000000 zscore:all resample:10 resample:333.33";
+                     clip:0 als:1e7 als:1e7:1:5 als:1e7:0.3:1000000 zscore:all resample:10 resample:80 resample:333.33";
         for word in wrong.split_whitespace() {
             let error = Step::parse_list(word).unwrap_err();
             assert!(error.contains(word) && error.contains("expected"), "{error}");

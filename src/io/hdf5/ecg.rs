@@ -42,6 +42,9 @@ pub fn open_ecg(source: Source, options: &ReadOptions) -> Result<Recordings> {
         let fault = reader.fault("").field("/ecg").expected(format!("{} leads", leads.len()), rows);
         return Err(fault.hint("the record axis comes first, then the leads; name them with --leads").into());
     }
+    if reader.text("format", None).is_some() {
+        in_mv(&reader)?;
+    }
     let to_mv = unit(&reader, &ecg, options.unit).map_err(in_file)?.to_mv();
     Ok(Box::new((0..reader.records()).map(move |i| {
         let id = reader.id(i)?;
@@ -58,6 +61,17 @@ fn unit(reader: &Reader, ecg: &Dataset, given: Option<Unit>) -> Result<Unit> {
     let stated = |on: Option<&Dataset>| array::UNIT_NAMES.iter().find_map(|name| reader.text(name, on));
     let stated = stated(Some(ecg)).or_else(|| stated(None));
     Ok(unstated::stated_unit(stated.as_deref(), given)?.unwrap_or(Unit::Millivolt))
+}
+
+/// Refuses what `ecg-prep` standardised. A file that says no unit holds mV.
+fn in_mv(reader: &Reader) -> Result<()> {
+    match reader.text("unit", None) {
+        Some(unit) if unit != "mV" => {
+            let fault = reader.fault("").field("unit").expected("mV", unit);
+            Err(fault.hint("prepare the original ECGs with ecg-prep --preset clean or raw").into())
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn split_leads(text: &str) -> Vec<String> {
@@ -87,6 +101,7 @@ impl Noun for Ecg {
             return Err(reader.fault("").field("/ecg").expected(expected, shape(&ecg.shape())).into());
         }
         rate_hz(reader, ecg)?;
+        in_mv(reader)?;
         let leads = reader.text("lead", None).map(|t| split_leads(&t)).unwrap_or_default();
         let standard = |(name, lead): (&String, Lead)| Lead::parse(name) == Some(lead);
         let in_order = leads.len() == LEADS && leads.iter().zip(Lead::ALL).all(standard);
@@ -153,6 +168,14 @@ impl EcgWriter {
         writer.text_attribute("preset", preset)?;
         writer.text_attribute("steps", &steps.join("\n"))?;
         Ok(EcgWriter { writer, seen: HashSet::new() })
+    }
+
+    /// States the unit of the samples: `mV`, or `sd` where the leads were standardised.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn unit(&self, unit: &str) -> Result<()> {
+        self.writer.text_attribute("unit", unit)
     }
 
     /// Adds the origin of an input to the provenance.

@@ -32,6 +32,7 @@ impl Target {
         let of_format = path.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending) || e == "dat");
         let is_file = path == Path::new("-") || path.starts_with("/dev") || of_format;
         let place = match is_file && !path.is_dir() {
+            true if ending == "hea" => Place::File { path: header_of(path)?, ready: Vec::new() },
             true => Place::File { path: path.to_owned(), ready: Vec::new() },
             false => Place::Folder(Folder::begin(path)?),
         };
@@ -47,8 +48,8 @@ impl Target {
         let name = match &self.place {
             Place::File { path, .. } if !self.seen.is_empty() => {
                 let hint = format!("give a folder: -o FOLDER --format {}", self.format());
-                let fault = fault("this format holds one record a file").file(path);
-                return Err(fault.expected("one record", "another one").hint(hint).into());
+                let cause = format!("{}: this format holds one record a file, and there are more", path.display());
+                return Err(Error::usage(cause).or_hint(hint));
             }
             Place::File { path, .. } => {
                 let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned());
@@ -109,17 +110,38 @@ impl Target {
     }
 }
 
-/// A record's name as a file name that every system takes and WFDB too: letters, digits, `-` and `_`.
+/// The header of a WFDB record of which the header or the signal file is named; the header states the record's name.
+fn header_of(path: &Path) -> Result<PathBuf> {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    if file_name(&stem) != stem {
+        let cause = format!("-o {}: a WFDB record cannot have the name {stem:?}", path.display());
+        return Err(Error::usage(cause).or_hint("use letters, digits, - and _"));
+    }
+    Ok(path.with_extension("hea"))
+}
+
+/// A record's name as a file name that every system takes and WFDB too: letters, digits, `-` and `_`. Where
+/// that changes the name, a checksum of the name follows, so that two names stay two.
 ///
 /// ```
-/// assert_eq!(ecgflow::io::sink::file_name("ward 3/p\u{e9}.1"), "ward_3_p__1");
+/// use ecgflow::io::sink::file_name;
+/// assert_eq!(file_name("p_1"), "p_1");
+/// assert!(file_name("ward 3/p\u{e9}.1").starts_with("ward_3_p__1_"));
+/// assert_ne!(file_name("p.1"), file_name("p 1"));
 /// ```
 pub fn file_name(id: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' };
     let name: String = id.chars().take(200).map(plain).collect();
-    if name.is_empty() || name.starts_with('-') {
-        format!("_{name}")
-    } else {
+    let lead = if name.is_empty() || name.starts_with('-') { "_" } else { "" };
+    if lead.is_empty() && name == id {
         name
+    } else {
+        format!("{lead}{name}_{:08x}", checksum(id))
     }
+}
+
+/// FNV-1a of 64 bits, folded to 32.
+fn checksum(text: &str) -> u32 {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    (hash ^ (hash >> 32)) as u32
 }

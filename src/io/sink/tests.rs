@@ -48,21 +48,44 @@ fn every_format_comes_back_within_its_step() {
 }
 
 #[test]
+fn standardised_leads_are_not_read_as_millivolts() {
+    let out = tempfile::tempdir().unwrap();
+    let path = out.path().join("z.h5");
+    for (unit, is_read) in [("mV", true), ("sd", false)] {
+        let about = About { unit, ..about() };
+        let mut sink = EcgSink::begin(&path, Format::Hdf5, &about, &Provenance::now("t", "t".into())).unwrap();
+        sink.put(&ecg("a", 0.0)).unwrap();
+        sink.finish().unwrap();
+        let again = open_ecg(Source::open(&path).unwrap(), &ReadOptions::default()).err();
+        let encoded = crate::io::hdf5::EcgReader::open(Source::open(&path).unwrap()).err();
+        for error in [again, encoded] {
+            let said = error.map(|e| (e.to_string(), e.hint().map(str::to_owned)));
+            assert_eq!(said.is_none(), is_read, "{unit}: {said:?}");
+            let says =
+                |(text, hint): (String, Option<String>)| text.contains("expected mV, found sd") && hint.is_some();
+            assert!(said.is_none_or(says));
+        }
+    }
+}
+
+#[test]
 fn a_folder_takes_many_records_and_one_file_takes_one() {
     let out = tempfile::tempdir().unwrap();
     let records = [ecg("one", 0.0), ecg("ward 3/two", 0.5)];
     for (format, ending) in [(Format::Wfdb, "hea"), (Format::Csv, "csv")] {
         let folder = out.path().join(format.name());
         write(&folder, format, &records).unwrap();
-        for (name, ecg) in ["one", "ward_3_two"].iter().zip(&records) {
+        for (name, ecg) in ["one", &file_name("ward 3/two")].iter().zip(&records) {
             assert!(furthest(ecg, &read(&folder.join(format!("{name}.{ending}")))[0]) < 0.000_51);
         }
         write(&folder, format, &records[..1]).unwrap(); // again, into the folder that is there
         let single = out.path().join(format!("x.{ending}"));
         let error = write(&single, format, &records).unwrap_err();
         assert!(error.to_string().contains("one record a file") && error.hint().is_some(), "{error}");
+        assert_eq!(error.exit_code(), 2); // a wrong command line, which --keep-going does not forgive
         assert!(!single.exists());
-        let error = write(&folder, format, &[ecg("p.1", 0.0), ecg("p 1", 0.0)]).unwrap_err();
+        write(&folder, format, &[ecg("p.1", 0.0), ecg("p 1", 0.0), ecg("p_1", 0.0)]).unwrap();
+        let error = write(&folder, format, &[ecg("p1", 0.0), ecg("p1", 0.0)]).unwrap_err();
         assert!(error.to_string().contains("unique names"), "{error}");
         assert!(write(&folder, format, &[]).is_err());
     }
@@ -76,4 +99,15 @@ fn a_folder_takes_many_records_and_one_file_takes_one() {
             .exit_code(),
         2
     );
+}
+
+#[test]
+fn a_wfdb_output_has_a_name_that_its_header_can_state() {
+    let out = tempfile::tempdir().unwrap();
+    let error = write(&out.path().join("my rec.hea"), Format::Wfdb, &[ecg("a", 0.0)]).unwrap_err();
+    assert_eq!(error.exit_code(), 2, "{error}");
+    assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 0);
+    write(&out.path().join("rec.dat"), Format::Wfdb, &[ecg("a", 0.0)]).unwrap();
+    assert_eq!(read(&out.path().join("rec.hea"))[0].id, "rec");
+    assert_eq!(std::fs::metadata(out.path().join("rec.dat")).unwrap().len(), 12 * 5000 * 2);
 }
