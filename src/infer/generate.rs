@@ -162,15 +162,11 @@ impl Decode {
     pub fn run(&self, latents: &[Latent]) -> Result<Vec<Cine>> {
         by_device(latents, &self.device, |part| {
             let z = stack(part, |l| tensor::from_array(l.latent.view(), &self.device))?; // (B, C, T, L, L)
-            let clips = self.decoder.forward(&z)?; // (B, 1, T, S, S)
-                                                   // Before the clamp, which would make a number of infinity.
-            for (b, l) in part.iter().enumerate() {
-                let clip: Array4<f32> = tensor::to_array(&clips.get(b)?)?;
-                finite("clip", &l.id, &clip)?;
-            }
-            let clips = clips.clamp(-1f32, 1f32)?.affine(0.5, 0.5)?.squeeze(1)?; // (B, T, S, S)
+            let clips = self.decoder.forward(&z)?.squeeze(1)?; // (B, T, S, S)
             let cine = |(b, l): (usize, &Latent)| {
                 let clip: Array3<f32> = tensor::to_array(&clips.get(b)?)?;
+                finite("clip", &l.id, &clip)?; // before the clamp, which would make a number of infinity
+                let clip = clip.mapv_into(|v| v.clamp(-1.0, 1.0) * 0.5 + 0.5);
                 let (id, source) = (l.id.clone(), l.source.clone());
                 Ok(Cine { id, source, sample: l.sample, clip, pixel_spacing_mm: None, heart_rate: l.heart_rate })
             };
