@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Four nouns ([`Ecg`], [`Features`], [`Cine`], [`Row`] of a table) and one arrow between nouns per program.
-//! Modules sit on floors; a module uses only floors below its own: [`error`]; [`data`]; [`io`] and [`signal`];
+//! Modules sit on floors; a module uses only floors below its own: [`error`] and [`random`]; [`data`]; [`io`],
+//! [`signal`] and [`simulate`];
 //! [`model`], [`tensor`] and
 //! [`checkpoint`]; [`infer`] and [`inspect`]; [`cli`]; the programs in `bin/`.
 
@@ -18,7 +19,9 @@ pub mod inspect;
 pub mod io;
 pub mod kernel;
 pub mod model;
+pub mod random;
 pub mod signal;
+pub mod simulate;
 pub mod tensor;
 
 pub use data::{cine::Cine, ecg::Ecg, features::Features, table::Row};

@@ -4,9 +4,8 @@ use std::str::FromStr;
 
 use candle_core::{Device, Tensor};
 use ndarray::{ArrayD, ArrayView, Dimension};
-use sha2::{Digest, Sha256};
-
 use crate::error::{Error, Result};
+use crate::random::Stream;
 
 /// Where the models run, as the user asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,56 +68,18 @@ pub fn to_array<D: Dimension>(tensor: &Tensor) -> candle_core::Result<ndarray::A
 /// Standard normal noise of one draw of one record.
 ///
 /// The stream depends on (seed, record id, draw) alone, so a record gives the same clip whatever the batch, the shard
-/// or the number of threads. The key is SHA-256 of the three; the generator is xoshiro256++ (Blackman and Vigna, 2019)
-/// in f64, the normal values come in pairs by the Box-Muller transform.
-pub struct Noise {
-    state: [u64; 4],
-    spare: Option<f64>,
-}
+/// or the number of threads.
+pub struct Noise(Stream);
 
 impl Noise {
     /// The stream of draw `draw` of record `id`.
     pub fn new(seed: u64, id: &str, draw: u32) -> Noise {
-        let mut hash = Sha256::new();
-        hash.update(b"ecgflow noise 1\0");
-        hash.update(seed.to_le_bytes());
-        hash.update(draw.to_le_bytes());
-        hash.update(id.as_bytes());
-        let key = hash.finalize();
-        let mut state = [0u64; 4];
-        for (word, bytes) in state.iter_mut().zip(key.chunks_exact(8)) {
-            *word = bytes.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
-        }
-        Noise { state, spare: None }
-    }
-
-    fn next_u64(&mut self) -> u64 {
-        let s = &mut self.state;
-        let out = s[0].wrapping_add(s[3]).rotate_left(23).wrapping_add(s[0]);
-        let t = s[1] << 17;
-        s[2] ^= s[0];
-        s[3] ^= s[1];
-        s[1] ^= s[2];
-        s[0] ^= s[3];
-        s[2] ^= t;
-        s[3] = s[3].rotate_left(45);
-        out
-    }
-
-    /// Uniform in (0, 1].
-    fn uniform(&mut self) -> f64 {
-        ((self.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
+        Noise(Stream::new("ecgflow noise 1", seed, id, draw))
     }
 
     /// The next value.
     pub fn normal(&mut self) -> f64 {
-        if let Some(value) = self.spare.take() {
-            return value;
-        }
-        let radius = (-2.0 * self.uniform().ln()).sqrt();
-        let (sin, cos) = (std::f64::consts::TAU * self.uniform()).sin_cos();
-        self.spare = Some(radius * sin);
-        radius * cos
+        self.0.normal()
     }
 
     /// A tensor of values, drawn on the CPU whatever the device.

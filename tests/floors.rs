@@ -10,20 +10,21 @@ use std::{fs, iter};
 /// What the modules under `src/` may use, apart from themselves. A module that is not listed here has no floor.
 const FLOORS: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("random", &[]),
     ("data", &["error"]),
     ("io", &["error", "data"]),
     ("signal", &["error", "data"]),
-    ("simulate", &["error", "data"]),
-    ("metric", &["error"]),
+    ("simulate", &["error", "random", "data"]),
+    ("metric", &["error", "random"]),
     ("kernel", &["error"]),
-    ("model", &["error", "data", "signal", "simulate", "metric", "kernel"]),
-    ("tensor", &["error", "data", "signal", "simulate", "metric", "kernel"]),
-    ("checkpoint", &["error", "data", "io", "signal", "simulate", "metric", "kernel", "model", "tensor"]),
-    ("bundled", &["error", "data", "signal", "simulate", "metric", "kernel", "model", "tensor", "checkpoint"]),
-    ("train", &["error", "data", "signal", "simulate", "metric", "kernel", "model", "tensor", "checkpoint", "bundled"]),
-    ("infer", &["error", "data", "signal", "metric", "kernel", "model", "tensor", "checkpoint", "bundled"]),
+    ("model", &["error", "random", "data", "signal", "simulate", "metric", "kernel"]),
+    ("tensor", &["error", "random", "data", "signal", "simulate", "metric", "kernel"]),
+    ("checkpoint", &["error", "random", "data", "io", "signal", "simulate", "metric", "kernel", "model", "tensor"]),
+    ("bundled", &["error", "random", "data", "signal", "simulate", "metric", "kernel", "model", "tensor", "checkpoint"]),
+    ("train", &["error", "random", "data", "signal", "simulate", "metric", "kernel", "model", "tensor", "checkpoint", "bundled"]),
+    ("infer", &["error", "random", "data", "signal", "metric", "kernel", "model", "tensor", "checkpoint", "bundled"]),
     ("inspect", &["error", "data", "io", "checkpoint"]),
-    ("cli", &["error", "data", "io", "signal", "metric", "kernel", "tensor", "checkpoint", "bundled", "infer"]),
+    ("cli", &["error", "random", "data", "io", "signal", "metric", "kernel", "tensor", "checkpoint", "bundled", "infer"]),
 ];
 
 /// Names that say nothing about what is inside.
