@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use ecgflow::checkpoint::import::{import, Options, Preset};
+use clap::{Args, Parser, Subcommand};
 use ecgflow::checkpoint::sizes::Sizes;
 use ecgflow::checkpoint::{fill, Kind, Models};
-use ecgflow::cli::args::{count, LogArgs};
+use ecgflow::cli::args::{model, LogArgs};
+use ecgflow::cli::import::{import, ImportArgs};
 use ecgflow::cli::{self, log::Log, Program};
 use ecgflow::inspect::{inspect, lines};
 use ecgflow::io::{output::Output, Source};
@@ -25,40 +25,9 @@ struct Ecgflow {
 
 #[derive(Subcommand)]
 enum Task {
-    Import(Import),
+    Import(ImportArgs),
     Init(Init),
     Inspect(Inspect),
-}
-
-/// Make one weights file from PyTorch checkpoints (.pth, .pt) and weights of ecgflow.
-///
-/// Each file is recognised by its tensors: PA-MAE, 3D-VAE, flow, anatomy template. Sizes are read off the shapes. No
-/// code in a checkpoint is ever run. Example: ecgflow import pamae.pth vae.pth flow.pth template.pt -o w.safetensors
-#[derive(Args)]
-struct Import {
-    /// Checkpoints and weights files.
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
-    /// Weights file to write.
-    #[arg(short, long, value_name = "OUTPUT")]
-    output: PathBuf,
-    /// Whose sampler settings to write into the weights.
-    #[arg(long, value_enum, default_value_t = Whose::Published)]
-    preset: Whose,
-    /// Attention heads of the flow, which shapes do not tell [default: width / 64 from width 512 on, else 4].
-    #[arg(long, value_name = "N", value_parser = count)]
-    heads: Option<usize>,
-    /// Frames that PA-MAE resamples a cycle to [default: the flow's, else 50].
-    #[arg(long, value_name = "T", value_parser = count)]
-    frames: Option<usize>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Whose {
-    /// The published code's.
-    Published,
-    /// The paper's.
-    Paper,
 }
 
 /// Make fresh, untrained weights: to try the tools, or to start training from.
@@ -75,7 +44,7 @@ struct Init {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Only these models: pamae, vae, flow, phenotype, diagnosis.
-    #[arg(long, value_name = "MODELS", value_delimiter = ',', value_parser = kind)]
+    #[arg(long, value_name = "MODELS", value_delimiter = ',', value_parser = model)]
     only: Vec<Kind>,
     /// Diagnoses the classifier tells apart; one label is a yes-or-no question.
     #[arg(long, value_name = "LABELS", value_delimiter = ',', default_value = "healthy,HCM,DCM,RCM")]
@@ -92,19 +61,6 @@ struct Inspect {
     json: bool,
 }
 
-fn kind(text: &str) -> std::result::Result<Kind, String> {
-    let known = || Kind::ALL.map(Kind::name).join(", ");
-    Kind::from_name(text).ok_or_else(|| format!("expected one of {}", known()))
-}
-
-fn save(models: &Models, output: PathBuf, seed: Option<u64>) -> Result<()> {
-    let mut provenance = cli::provenance("ecgflow");
-    provenance.seed = seed;
-    let output = Output::begin(&output, true)?;
-    models.save(output.path(), &provenance)?;
-    output.finish()
-}
-
 impl Program for Ecgflow {
     const NAME: &'static str = "ecgflow";
 
@@ -114,21 +70,16 @@ impl Program for Ecgflow {
 
     fn run(self, log: &Log) -> Result<()> {
         match self.task {
-            Task::Import(task) => {
-                let preset = match task.preset {
-                    Whose::Published => Preset::Published,
-                    Whose::Paper => Preset::Paper,
-                };
-                let options = Options { preset, heads: task.heads, frames: task.frames };
-                let found = import(&task.files, &options)?;
-                found.notes.iter().for_each(|note| log.info(note));
-                save(&found.models, task.output, None)
-            }
+            Task::Import(task) => import(task, log),
             Task::Init(task) => {
                 let kinds = if task.only.is_empty() { Kind::ALL.to_vec() } else { task.only };
                 let mut models = Models { configs: task.sizes.configs(&kinds, &task.labels), ..Models::default() };
                 kinds.iter().try_for_each(|kind| fill::init(&mut models, *kind, task.seed))?;
-                save(&models, task.output, Some(task.seed))
+                let mut provenance = cli::provenance(Self::NAME);
+                provenance.seed = Some(task.seed);
+                let output = Output::begin(&task.output, true)?;
+                models.save(output.path(), &provenance)?;
+                output.finish()
             }
             Task::Inspect(task) => {
                 let said = inspect(&Source::open(&task.file)?)?;

@@ -16,6 +16,7 @@ mod floors;
 mod formats;
 mod h5py;
 mod heart;
+mod import;
 mod malformed;
 mod malformed_hdf5;
 mod models;

@@ -70,12 +70,13 @@ impl Weights {
         Weights::assemble(name, examined, Box::new(file), path).map_err(|error| error.in_file(path))
     }
 
-    /// Opens weights that stand in memory, such as those inside the program, under a name of their own.
+    /// Opens weights that stand in memory, such as those inside the program, under a name of their own. The bytes stay
+    /// where they are.
     ///
     /// # Errors
     /// As [`Weights::open`].
-    pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Weights> {
-        let mut bytes = Cursor::new(bytes.to_vec());
+    pub fn from_bytes(name: &str, bytes: impl AsRef<[u8]> + Send + 'static) -> Result<Weights> {
+        let mut bytes = Cursor::new(bytes);
         let examined = examine(&mut bytes, Path::new(name))?;
         let done = Weights::assemble(name.into(), examined, Box::new(bytes), Path::new(name));
         done.map_err(|error| error.in_file(name))

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::log::Log;
+use crate::checkpoint::Kind;
 use crate::error::{Error, Result as Done};
 use crate::io::array::AxisOrder;
 use crate::io::{ReadOptions, Unit};
@@ -163,6 +164,15 @@ fn batch(text: &str) -> Result<usize, String> {
 /// A sentence for clap.
 pub fn count(text: &str) -> Result<usize, String> {
     bounded(text, 1_000_000)
+}
+
+/// The name of a model.
+///
+/// # Errors
+/// A sentence for clap.
+pub fn model(text: &str) -> Result<Kind, String> {
+    let known = || Kind::ALL.map(Kind::name).join(", ");
+    Kind::from_name(text).ok_or_else(|| format!("expected one of {}", known()))
 }
 
 /// A finite number above zero.

@@ -17,6 +17,7 @@ pub mod args;
 pub mod check;
 pub mod clips;
 pub mod ecg;
+pub mod import;
 pub mod log;
 pub mod ordered;
 pub mod predict;
