@@ -99,7 +99,7 @@ fn pydicom_finds_the_elements_of_the_mr_module() {
         "SeriesDescription": "CINE_segmented_LAX_4Ch", "StudyDescription": "SYNTHETIC heart MR",
         "SyntheticData": "YES", "ImageType": ["DERIVED", "SECONDARY", "OTHER", "SYNTHETIC"],
         "ImageComments": "SYNTHETIC: drawn by a computer program, no patient, not for diagnosis",
-        "BurnedInAnnotation": "NO", "PhotometricInterpretation": "MONOCHROME2", "Rows": 20.0, "Columns": 17.0,
+        "BodyPartExamined": "HEART", "BurnedInAnnotation": "NO", "PhotometricInterpretation": "MONOCHROME2", "Rows": 20.0, "Columns": 17.0,
         "BitsAllocated": 16.0, "BitsStored": 12.0, "HighBit": 11.0, "PixelRepresentation": 0.0, "SamplesPerPixel": 1.0,
         "PixelSpacing": [1.826923, 1.75], "SliceThickness": 6.0, "CardiacNumberOfImages": 30.0,
         "NominalInterval": 928.0, "HeartRate": 65.0, "RepetitionTime": 2.6, "EchoTime": 1.1, "FlipAngle": 80.0,

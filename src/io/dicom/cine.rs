@@ -119,6 +119,7 @@ fn identity(id: &str, provenance: &Provenance, names: &Names) -> Vec<Element> {
 fn acquisition(series: &CineSeries) -> Vec<Element> {
     let scanner = &series.scanner;
     vec![
+        element(0x0018, 0x0015, VR::CS, "HEART"),
         element(0x0018, 0x0020, VR::CS, "GR"),
         element(0x0018, 0x0021, VR::CS, "SS"),
         element(0x0018, 0x0022, VR::CS, "CG"),
