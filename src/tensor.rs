@@ -2,10 +2,10 @@
 
 use std::str::FromStr;
 
-use candle_core::{Device, Tensor};
-use ndarray::{ArrayD, ArrayView, Dimension};
 use crate::error::{Error, Result};
 use crate::random::Stream;
+use candle_core::{Device, Tensor};
+use ndarray::{ArrayD, ArrayView, Dimension};
 
 /// Where the models run, as the user asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
