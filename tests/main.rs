@@ -25,4 +25,5 @@ mod program;
 mod quality;
 mod rpeak;
 mod signal;
+mod simulate_ecg;
 mod support;
