@@ -27,4 +27,5 @@ mod program;
 mod quality;
 mod rpeak;
 mod signal;
+mod simulate_ecg;
 mod support;
