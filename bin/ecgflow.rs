@@ -1,4 +1,4 @@
-//! Housekeeping: weights from elsewhere, fresh weights, what a file holds.
+//! Housekeeping: weights from elsewhere, fresh weights, digital hearts, what a file holds.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,12 +8,13 @@ use ecgflow::checkpoint::sizes::Sizes;
 use ecgflow::checkpoint::{fill, Kind, Models};
 use ecgflow::cli::args::{model, LogArgs};
 use ecgflow::cli::import::{import, ImportArgs};
+use ecgflow::cli::simulate::{simulate, SimulateArgs};
 use ecgflow::cli::{self, log::Log, Program};
 use ecgflow::inspect::{inspect, lines};
 use ecgflow::io::{output::Output, Source};
 use ecgflow::{Error, Result};
 
-/// Keep house: import published checkpoints, make fresh weights, look into files.
+/// Keep house: import published checkpoints, make fresh weights, draw digital hearts, look into files.
 #[derive(Parser)]
 #[command(version, name = "ecgflow")]
 struct Ecgflow {
@@ -28,6 +29,7 @@ enum Task {
     Import(ImportArgs),
     Init(Init),
     Inspect(Inspect),
+    Simulate(SimulateArgs),
 }
 
 /// Make fresh, untrained weights: to try the tools, or to start training from.
@@ -81,6 +83,7 @@ impl Program for Ecgflow {
                 models.save(output.path(), &provenance)?;
                 output.finish()
             }
+            Task::Simulate(task) => simulate(&task, log),
             Task::Inspect(task) => {
                 let said = inspect(&Source::open(&task.file)?)?;
                 let text = if task.json { format!("{said:#}\n") } else { lines(&said) };

@@ -44,7 +44,20 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("inspect", &["error", "data", "io", "checkpoint"]),
     (
         "cli",
-        &["error", "random", "data", "io", "signal", "metric", "kernel", "tensor", "checkpoint", "bundled", "infer"],
+        &[
+            "error",
+            "random",
+            "data",
+            "io",
+            "signal",
+            "simulate",
+            "metric",
+            "kernel",
+            "tensor",
+            "checkpoint",
+            "bundled",
+            "infer",
+        ],
     ),
 ];
 

@@ -23,6 +23,7 @@ pub mod ordered;
 pub mod predict;
 pub mod prepare;
 pub mod reject;
+pub mod simulate;
 
 use args::LogArgs;
 use log::Log;
