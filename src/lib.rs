@@ -18,6 +18,7 @@ pub mod infer;
 pub mod inspect;
 pub mod io;
 pub mod kernel;
+pub mod metric;
 pub mod model;
 pub mod random;
 pub mod signal;

@@ -5,7 +5,7 @@ use ndarray::Array3;
 use crate::data::cine::Cine;
 use crate::random::Stream;
 use crate::simulate::coupling;
-use crate::simulate::electrics::{Electrics, Territory};
+use crate::simulate::electrics::{self, Electrics, NoiseLevels, Territory, Tracing};
 use crate::simulate::image::{Camera, View};
 use crate::simulate::phenotype::{largest_mm2, phenotypes};
 use crate::simulate::population::{self, Group, Heart, Person};
@@ -75,6 +75,20 @@ impl Participant {
     /// The stream of one purpose.
     fn stream(&self, purpose: &str) -> Stream {
         Stream::new(purpose, self.seed, &self.id, 0)
+    }
+
+    /// Ten seconds of 12-lead ECG at 500 Hz with the noise of an ordinary recording, and where its R peaks are.
+    pub fn ecg(&self) -> Tracing {
+        let mut random = self.stream("ecgflow ecg 1");
+        let noise = NoiseLevels::typical(&mut random);
+        self.ecg_with(&noise, &mut random)
+    }
+
+    /// The same heart with another noise.
+    pub fn ecg_with(&self, noise: &NoiseLevels, random: &mut Stream) -> Tracing {
+        let mut tracing = electrics::record(&self.electrics, noise, random);
+        tracing.recording.id.clone_from(&self.id);
+        tracing
     }
 
     fn camera(&self) -> Camera<'_> {
@@ -164,8 +178,8 @@ impl Participant {
             ("axis_shortening", heart.shortening),
             ("length_over_width", heart.slimness),
             ("pulse_pressure_mmhg", heart.pulse_mmhg),
-            ("left_bundle_block", f64::from(u8::from(heart.conduction == super::electrics::Conduction::LeftBlock))),
-            ("right_bundle_block", f64::from(u8::from(heart.conduction == super::electrics::Conduction::RightBlock))),
+            ("left_bundle_block", f64::from(u8::from(heart.conduction == electrics::Conduction::LeftBlock))),
+            ("right_bundle_block", f64::from(u8::from(heart.conduction == electrics::Conduction::RightBlock))),
             ("scar_anterior", scar(Territory::Anterior)),
             ("scar_inferior", scar(Territory::Inferior)),
             ("scar_lateral", scar(Territory::Lateral)),

@@ -1,0 +1,6 @@
+//! Slices of numbers to numbers: how far two things agree. Each file opens with its formula.
+
+pub mod bootstrap;
+pub mod cavity;
+pub mod correlation;
+pub mod psnr;
