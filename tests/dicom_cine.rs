@@ -42,7 +42,7 @@ fn write(folder: &Path, series: &CineSeries, seed: u64) -> Vec<PathBuf> {
 }
 
 /// What pydicom says of each file.
-fn pydicom(files: &[PathBuf]) -> Option<Vec<Value>> {
+pub fn pydicom(files: &[PathBuf]) -> Option<Vec<Value>> {
     let path = ["pydicom", "h5py"].map(|name| root().join("target/setup").join(name).display().to_string()).join(":");
     let python = || {
         let mut python = Command::new("python3");

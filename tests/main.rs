@@ -27,5 +27,6 @@ mod program;
 mod quality;
 mod rpeak;
 mod signal;
+mod simulate;
 mod simulate_ecg;
 mod support;

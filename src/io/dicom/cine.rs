@@ -2,7 +2,7 @@
 //!
 //! Objects of class MR Image Storage in explicit VR little endian, 12 bits stored in 16. Everything in them depends on
 //! the series and on what made it; dates are fixed, and UIDs are hashes under 2.25 (DICOM PS3.5, B.2), so the same
-//! participant gives the same bytes. Seven elements say that the object is synthetic.
+//! participant gives the same bytes. Eight elements say that the object is synthetic.
 //!
 //! Specification: DICOM PS3.3, A.4 (MR Image IOD), C.8.3.1 (MR Image module), C.12.1 (SOP Common: Synthetic Data).
 
