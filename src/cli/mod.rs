@@ -22,6 +22,7 @@ pub mod ordered;
 pub mod predict;
 pub mod prepare;
 pub mod reject;
+pub mod render;
 
 use args::LogArgs;
 use log::Log;

@@ -32,6 +32,7 @@ pub mod npz;
 pub mod output;
 pub mod plot;
 pub mod scp;
+pub mod sheet;
 pub mod sierra;
 pub mod sink;
 pub mod table;
