@@ -32,6 +32,19 @@ pub struct Recipe {
     pub clip: f64,
 }
 
+/// What a trainer does unless it is told otherwise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Defaults {
+    /// Passes over the data.
+    pub epochs: u64,
+    /// Records that go through the network together.
+    pub batch: usize,
+    /// Highest learning rate.
+    pub rate: f64,
+    /// Decay of the running average of the weights; 0 for none.
+    pub ema: f64,
+}
+
 /// A network with an optimiser of its own.
 #[derive(Debug, Clone)]
 pub struct Network {
