@@ -132,7 +132,7 @@ impl Program for AmdfSample {
 
     fn run(self, log: &Log) -> Result<()> {
         cli::use_threads(self.compute.threads.threads)?;
-        let weights = Weights::open(&self.compute.weights)?;
+        let weights = self.compute.open_weights(Kind::Flow, log)?;
         let source = Source::open(&self.stream.input)?;
         match Reader::format_of(&source).as_deref() {
             Some(format::LATENT) => self.decode(source, &weights, log),

@@ -10,9 +10,9 @@ use ecgflow::cli::args::{model, LogArgs};
 use ecgflow::cli::import::{import, ImportArgs};
 use ecgflow::cli::simulate::{simulate, SimulateArgs};
 use ecgflow::cli::{self, log::Log, Program};
-use ecgflow::inspect::{inspect, lines};
+use ecgflow::inspect::{inspect, lines, weights};
 use ecgflow::io::{output::Output, Source};
-use ecgflow::{Error, Result};
+use ecgflow::{bundled, Error, Result};
 
 /// Keep house: import published checkpoints, make fresh weights, draw digital hearts, look into files.
 #[derive(Parser)]
@@ -57,7 +57,11 @@ struct Init {
 #[derive(Args)]
 struct Inspect {
     /// File; - is standard input.
-    file: PathBuf,
+    #[arg(required_unless_present = "bundled")]
+    file: Option<PathBuf>,
+    /// The weights inside the programs.
+    #[arg(long, conflicts_with = "file")]
+    bundled: bool,
     /// As JSON.
     #[arg(long)]
     json: bool,
@@ -85,7 +89,10 @@ impl Program for Ecgflow {
             }
             Task::Simulate(task) => simulate(&task, log),
             Task::Inspect(task) => {
-                let said = inspect(&Source::open(&task.file)?)?;
+                let said = match &task.file {
+                    Some(file) => inspect(&Source::open(file)?)?,
+                    None => weights(&bundled::weights()?)?,
+                };
                 let text = if task.json { format!("{said:#}\n") } else { lines(&said) };
                 let output = Output::begin("-".as_ref(), false)?;
                 std::fs::write(output.path(), text).map_err(Error::io("writing", output.path()))?;

@@ -8,8 +8,9 @@
 //! Modules sit on floors; a module uses only floors below its own: [`error`] and [`random`]; [`data`]; [`io`],
 //! [`signal`] and [`simulate`];
 //! [`model`], [`tensor`] and
-//! [`checkpoint`]; [`infer`] and [`inspect`]; [`cli`]; the programs in `bin/`.
+//! [`checkpoint`]; [`train`], [`infer`] and [`inspect`]; [`cli`]; the programs in `bin/`.
 
+pub mod bundled;
 pub mod checkpoint;
 pub mod cli;
 pub mod data;
@@ -24,6 +25,7 @@ pub mod random;
 pub mod signal;
 pub mod simulate;
 pub mod tensor;
+pub mod train;
 
 pub use data::{cine::Cine, ecg::Ecg, features::Features, table::Row};
 pub use error::{Error, Fault, Result};

@@ -40,6 +40,7 @@ pub struct Weights {
     provenance: Provenance,
     shapes: Shapes,
     store: Arc<Store>,
+    notice: Option<&'static str>,
 }
 
 #[derive(Deserialize)]
@@ -96,12 +97,25 @@ impl Weights {
             let fault = Fault::new(DOING, "a tensor of no configured model").field(tensor);
             return Err(fault.expected(format!("one of {models}"), model_of(tensor)).into());
         }
-        Ok(Weights { name, sha256, configs, origin, provenance, shapes, store: Arc::new(store) })
+        Ok(Weights { name, sha256, configs, origin, provenance, shapes, store: Arc::new(store), notice: None })
     }
 
-    /// What an output's provenance says of the weights it was made with: `NAME sha256:HEX`.
+    /// Adds what users must know of results made with these weights.
+    #[must_use]
+    pub fn with_notice(self, notice: &'static str) -> Weights {
+        Weights { notice: Some(notice), ..self }
+    }
+
+    /// What users must know of results made with these weights, where there is something.
+    pub fn notice(&self) -> Option<&'static str> {
+        self.notice
+    }
+
+    /// What an output's provenance says of the weights it was made with: `NAME sha256:HEX`, then the notice in
+    /// parentheses where there is one.
     pub fn id(&self) -> String {
-        format!("{} sha256:{}", self.name, self.sha256)
+        let notice = self.notice.map_or_else(String::new, |notice| format!(" ({notice})"));
+        format!("{} sha256:{}{notice}", self.name, self.sha256)
     }
 
     /// The configurations of all models in the file.

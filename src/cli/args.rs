@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::log::Log;
-use crate::checkpoint::Kind;
+use crate::bundled;
+use crate::checkpoint::{Kind, Weights};
 use crate::error::{Error, Result as Done};
 use crate::io::array::AxisOrder;
 use crate::io::{ReadOptions, Unit};
@@ -98,9 +99,9 @@ pub struct ThreadArgs {
 /// Where and how wide the models run.
 #[derive(Args, Debug, Clone)]
 pub struct ComputeArgs {
-    /// Weights file (safetensors made by ecgflow).
+    /// Weights file (safetensors made by ecgflow) [default: the bundled weights, where they hold the model].
     #[arg(long, value_name = "FILE", help_heading = "Computing")]
-    pub weights: PathBuf,
+    pub weights: Option<PathBuf>,
     /// cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "cpu", help_heading = "Computing")]
     pub device: DeviceChoice,
@@ -110,6 +111,26 @@ pub struct ComputeArgs {
     /// Records handed to the GPU at a time; on the processor they are read ahead and computed one by one.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = batch, help_heading = "Computing")]
     pub batch: usize,
+}
+
+impl ComputeArgs {
+    /// Opens the weights that were named, else the bundled ones, and says so.
+    ///
+    /// # Errors
+    /// Where they cannot be opened, or none were named and the bundled ones lack the model of `kind`.
+    pub fn open_weights(&self, kind: Kind, log: &Log) -> Done<Weights> {
+        if let Some(path) = &self.weights {
+            return Weights::open(path);
+        }
+        let weights = bundled::weights()?;
+        if !weights.has(kind) {
+            let held = weights.configs().kinds().into_iter().map(Kind::name).collect::<Vec<_>>().join(", ");
+            let cause = format!("--weights FILE is missing: the bundled weights hold {held}, but not {kind}");
+            return Err(Error::usage(cause).or_hint("give weights that hold this model"));
+        }
+        weights.notice().iter().for_each(|notice| log.note(notice));
+        Ok(weights)
+    }
 }
 
 /// How exactly products are computed.

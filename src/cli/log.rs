@@ -44,6 +44,13 @@ impl Log {
         }
     }
 
+    /// Something the user must know that is no cause for worry.
+    pub fn note(&self, text: &str) {
+        if self.level >= 0 {
+            self.line(text);
+        }
+    }
+
     /// What was done, with `-v`.
     pub fn info(&self, text: &str) {
         if self.level >= 1 {
@@ -77,6 +84,19 @@ impl Log {
         if let Ok(style) =
             ProgressStyle::with_template("{prefix} {spinner} {human_pos} records, {per_sec}, {elapsed} {wide_msg}")
         {
+            bar.set_style(style);
+        }
+        bar.with_prefix(self.name)
+    }
+
+    /// A progress bar over the steps of a training, with a message of its own; drawn on a terminal only.
+    pub fn steps(&self, steps: u64) -> ProgressBar {
+        if self.level < 0 || !io::stderr().is_terminal() {
+            return ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::hidden());
+        }
+        let bar = ProgressBar::new(steps);
+        let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg}, {per_sec}, {eta} left");
+        if let Ok(style) = style {
             bar.set_style(style);
         }
         bar.with_prefix(self.name)

@@ -20,7 +20,7 @@ const RESTING_RATE: f32 = 60.0;
 /// Label of the comment extension (GIF89a section 24).
 const COMMENT: u8 = 0xfe;
 /// Height of the strip under a synthetic clip.
-const STRIP: usize = 11;
+pub(super) const STRIP: usize = 11;
 /// The word in the strip, 5 rows of dots for each letter of 3 columns.
 const WORD: [[u8; 5]; 9] = [
     [0b011, 0b100, 0b010, 0b001, 0b110], // S
@@ -89,7 +89,7 @@ fn enlarge(frame: ArrayView2<'_, f32>) -> Vec<u8> {
 }
 
 /// The strip of `width` columns with the word in its middle, as far as it fits.
-fn word_strip(width: usize) -> Vec<u8> {
+pub(super) fn word_strip(width: usize) -> Vec<u8> {
     let mut strip = vec![0u8; width * STRIP];
     let left = width.saturating_sub(WORD.len() * 4) / 2;
     for (letter, rows) in WORD.iter().enumerate() {

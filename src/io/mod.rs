@@ -33,6 +33,7 @@ pub mod origin;
 pub mod output;
 pub mod plot;
 pub mod scp;
+pub mod sheet;
 pub mod sierra;
 pub mod sink;
 pub mod table;

@@ -1,0 +1,32 @@
+//! Training: what every trainer shares, and a trainer per model of the generator.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `run` | the loop: batch, loss, backward, clip, step, schedule, average, validation, checkpoint |
+//! | `task` | what a trainer brings: its networks, its losses, its score |
+//! | `variables` | the tensors of a network while they are trained, and their gradients |
+//! | `adamw`, `schedule`, `ema` | the optimiser, the learning rate, the running average of the weights |
+//! | `split` | which records validate, and in which order the others train |
+//! | `start` | the model that a training starts from |
+//! | `state`, `snapshot` | everything that is needed to go on, in one file |
+//! | `pamae`, `vae`, `flow` | the trainers |
+//!
+//! Random numbers come from [`random::Stream`](crate::random::Stream), keyed by purpose, seed, record and step, so there is
+//! no generator to save: a run that was interrupted and resumed gives the same bytes as one that was not (on the processor,
+//! with the same number of threads).
+
+pub mod adamw;
+pub mod ema;
+pub mod pamae;
+pub mod run;
+pub mod schedule;
+pub mod snapshot;
+pub mod split;
+pub mod start;
+pub mod state;
+pub mod task;
+pub mod variables;
+
+pub use run::{End, Plan, Row, Training, Watch};
+pub use task::{At, Defaults, Losses, Network, Recipe, Records, Task, Update};
+pub use variables::Variables;
