@@ -2,6 +2,7 @@
 // Clippy knows tests by their attribute only; the functions they share are tests too.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::print_stdout)]
 
+mod bundled;
 mod dicom_cine;
 mod docs;
 mod ecg_array;

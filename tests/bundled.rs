@@ -1,0 +1,75 @@
+//! The weights inside the programs: used where none are named, said once, told in the output, carried by few.
+
+use ecgflow::bundled;
+use ecgflow::io::hdf5::FeaturesReader;
+use ecgflow::io::Source;
+
+use crate::program::{bin, example, refuses, run, succeed, text, tiny_weights};
+
+/// What the programs say of the bundled weights.
+fn notice() -> &'static str {
+    bundled::weights().unwrap().notice().unwrap()
+}
+
+#[test]
+fn without_weights_the_bundled_ones_run_and_it_is_said_once() {
+    let out = tempfile::tempdir().unwrap();
+    succeed(&format!("ecg-prep {} -o ecg.h5", example().display()), out.path());
+    for words in ["pamae-encode ecg.h5 -o features.h5", "amdf-sample features.h5 --steps 1 --latent-only -o latent.h5"]
+    {
+        let output = run(words, out.path());
+        let stderr = text(&output.stderr);
+        assert!(output.status.success(), "{words}: {stderr}");
+        assert_eq!(stderr.matches(notice()).count(), 1, "{words}: {stderr}");
+        let file = words.split(' ').next_back().unwrap();
+        let said = text(&succeed(&format!("ecgflow inspect {file}"), out.path()));
+        assert!(said.contains("model: bundled compact sha256:") && said.contains(notice()), "{said}");
+        let quiet = run(&format!("{words} -q"), out.path());
+        assert!(quiet.status.success() && quiet.stderr.is_empty(), "{}", text(&quiet.stderr));
+    }
+    let features = FeaturesReader::open(Source::open(&out.path().join("features.h5")).unwrap()).unwrap();
+    assert_eq!(features.provenance().model, Some(bundled::weights().unwrap().id()));
+}
+
+#[test]
+fn named_weights_are_used_without_a_word_about_the_bundled_ones() {
+    let out = tempfile::tempdir().unwrap();
+    succeed(&format!("ecg-prep {} -o ecg.h5", example().display()), out.path());
+    let output = run(&format!("pamae-encode ecg.h5 -o f.h5 --weights {}", tiny_weights().display()), out.path());
+    assert!(output.status.success() && !text(&output.stderr).contains("bundled"), "{}", text(&output.stderr));
+    let said = text(&succeed("ecgflow inspect f.h5", out.path()));
+    assert!(said.contains("model: w.safetensors sha256:") && !said.contains("bundled"), "{said}");
+}
+
+#[test]
+fn models_that_are_not_bundled_must_be_named() {
+    let held = bundled::weights().unwrap().configs().kinds();
+    for (program, kind) in [("cmr-phenotype", "phenotype"), ("cmr-classify", "diagnosis")] {
+        if held.iter().any(|held| held.name() == kind) {
+            continue;
+        }
+        let says = ["--weights FILE is missing", &format!("but not {kind}"), "hint: give weights that hold this model"];
+        refuses(&format!("{program} cine.h5"), 2, &says, |folder| std::fs::write(folder.join("cine.h5"), "").unwrap());
+    }
+}
+
+#[test]
+fn inspect_says_what_is_bundled() {
+    let out = tempfile::tempdir().unwrap();
+    let said = text(&succeed("ecgflow inspect --bundled", out.path()));
+    assert!(said.contains(&bundled::weights().unwrap().id()) && said.contains("flow:"), "{said}");
+    refuses("ecgflow inspect", 2, &["<FILE>"], |_| {});
+}
+
+#[test]
+fn programs_that_run_no_network_do_not_carry_the_weights() {
+    let weights = std::fs::read(crate::program::root().join("weights/compact.safetensors")).unwrap();
+    let carries = |program: &str| {
+        let binary = std::fs::read(bin().join(program)).unwrap();
+        let name = &weights[8..40];
+        let found = binary.windows(name.len()).enumerate().filter(|(_, window)| *window == name);
+        found.map(|(at, _)| binary[at..].starts_with(&weights[8..])).any(|whole| whole)
+    };
+    assert!(!carries("ecg-prep"));
+    assert!(carries("pamae-encode") && carries("amdf-sample"));
+}
