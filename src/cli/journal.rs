@@ -42,8 +42,15 @@ impl Journal {
         let rows: Vec<&str> = text.split_inclusive('\n').skip(1).take_while(is_kept).collect();
         let kept = header.len() + rows.iter().map(|row| row.len()).sum::<usize>();
         let complete = step == 0 || rows.last().and_then(|row| step_of(row)) == Some(step);
-        let mut file = File::options().create(true).read(true).write(true).truncate(false).open(path).map_err(Error::io(DOING, path))?;
-        let begun = if text.is_empty() { file.set_len(0).and_then(|()| file.write_all(header.as_bytes())) } else { Ok(()) };
+        let mut file = File::options()
+            .create(true)
+            .read(true)
+            .write(true)
+            .truncate(false)
+            .open(path)
+            .map_err(Error::io(DOING, path))?;
+        let begun =
+            if text.is_empty() { file.set_len(0).and_then(|()| file.write_all(header.as_bytes())) } else { Ok(()) };
         let begun = begun.and_then(|()| file.set_len(kept as u64)).and_then(|()| file.seek(SeekFrom::End(0)));
         begun.map_err(Error::io(DOING, path))?;
         Ok((Journal { path: path.to_owned(), file }, !complete))

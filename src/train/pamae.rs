@@ -76,7 +76,8 @@ impl<R: Records<Item = Ecg>> Pamae<R> {
             }
             let mask = mask(&mut stream(&ecg.id), device);
             let phase = target(&ecg.r_peak, SAMPLES);
-            let all = [tensor::from_array(ecg.samples_mv.view(), device), mask, tensor::from_array(phase.view(), device)];
+            let all =
+                [tensor::from_array(ecg.samples_mv.view(), device), mask, tensor::from_array(phase.view(), device)];
             for (part, tensor) in parts.iter_mut().zip(all) {
                 part.push(tensor.map_err(Error::compute(DOING))?);
             }
@@ -113,8 +114,7 @@ impl<R: Records<Item = Ecg>> Task for Pamae<R> {
     }
 
     fn score(&self, record: usize, seed: u64) -> Result<f64> {
-        let Batch { ecg, mask, target } =
-            self.batch(&[record], |id| Stream::new("validation mask", seed, id, 0))?;
+        let Batch { ecg, mask, target } = self.batch(&[record], |id| Stream::new("validation mask", seed, id, 0))?;
         let losses = loss(&self.model, &self.config, &ecg, &mask, &target, false).map_err(Error::compute(DOING))?;
         losses.reconstruction.to_scalar::<f32>().map(f64::from).map_err(Error::compute(DOING))
     }
