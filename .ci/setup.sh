@@ -2,7 +2,7 @@
 # Prepares a fresh machine for cargo. Everything fetched lies under target/setup.
 #
 #   .ci/setup.sh         finds or gets HDF5;  writes target/setup/env       (FEATURES and what cargo needs to be told)
-#   .ci/setup.sh python  gets h5py and wfdb from PyPI, which some tests ask; without them those are skipped
+#   .ci/setup.sh python  gets h5py, wfdb, pydicom and safetensors from PyPI, which some tests ask; without them those are skipped
 #   .ci/setup.sh cuda    gets nvcc from PyPI; writes target/setup/cuda-env
 #
 # HDF5=auto (default)  the system's library; else the package manager's, where it may be asked; else one built from source
@@ -212,7 +212,7 @@ setup_cuda() {
   "$home/bin/nvcc" --version | sed -n 's/^Cuda compilation tools, /setup: nvcc /p'
 }
 
-# ---- h5py and wfdb, to check our files with the libraries that own them ---------------------------------------------
+# ---- h5py, wfdb, pydicom, safetensors, to check our files with the libraries that own them ---------------------------------------------
 
 # setup_package NAME WANTED: into target/setup/NAME, where python3 has it not already. A failure is no error.
 setup_package() {
@@ -223,7 +223,8 @@ setup_package() {
 
 case ${1:-hdf5} in
   hdf5) setup_hdf5 ;;
-  python) setup_package h5py 'h5py>=3.10,<4'; setup_package wfdb 'wfdb==4.3.1' ;;
+  python) setup_package h5py 'h5py>=3.10,<4'; setup_package wfdb 'wfdb==4.3.1'
+    setup_package pydicom 'pydicom>=3,<4'; setup_package safetensors 'safetensors[numpy]>=0.4,<1' ;;
   cuda) setup_cuda ;;
   *) fail "unknown part: $1" ;;
 esac

@@ -128,7 +128,7 @@ impl Program for AmdfSample {
             return task.run(Self::NAME, log);
         }
         cli::use_threads(self.compute.threads.threads)?;
-        let weights = self.compute.open_weights()?;
+        let weights = self.compute.open_weights(Kind::Flow, log)?;
         let source = Source::open(&self.stream.input)?;
         match Reader::format_of(&source).as_deref() {
             Some(format::LATENT) => self.decode(source, &weights, log),

@@ -1,19 +1,20 @@
-//! Housekeeping: weights from elsewhere, fresh weights, what a file holds.
+//! Housekeeping: weights from elsewhere, fresh weights, digital hearts, what a file holds.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use ecgflow::checkpoint::import::{import, Options, Preset};
+use clap::{Args, Parser, Subcommand};
 use ecgflow::checkpoint::sizes::Sizes;
 use ecgflow::checkpoint::{fill, Kind, Models};
-use ecgflow::cli::args::{count, LogArgs};
+use ecgflow::cli::args::{model, LogArgs};
+use ecgflow::cli::import::{import, ImportArgs};
+use ecgflow::cli::simulate::{simulate, SimulateArgs};
 use ecgflow::cli::{self, log::Log, Program};
-use ecgflow::inspect::{inspect, lines};
+use ecgflow::inspect::{inspect, lines, weights};
 use ecgflow::io::{output::Output, Source};
-use ecgflow::{Error, Result};
+use ecgflow::{bundled, Error, Result};
 
-/// Keep house: import published checkpoints, make fresh weights, look into files.
+/// Keep house: import published checkpoints, make fresh weights, draw digital hearts, look into files.
 #[derive(Parser)]
 #[command(version, name = "ecgflow")]
 struct Ecgflow {
@@ -25,40 +26,10 @@ struct Ecgflow {
 
 #[derive(Subcommand)]
 enum Task {
-    Import(Import),
+    Import(ImportArgs),
     Init(Init),
     Inspect(Inspect),
-}
-
-/// Make one weights file from PyTorch checkpoints (.pth, .pt) and weights of ecgflow.
-///
-/// Each file is recognised by its tensors: PA-MAE, 3D-VAE, flow, anatomy template. Sizes are read off the shapes. No
-/// code in a checkpoint is ever run. Example: ecgflow import pamae.pth vae.pth flow.pth template.pt -o w.safetensors
-#[derive(Args)]
-struct Import {
-    /// Checkpoints and weights files.
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
-    /// Weights file to write.
-    #[arg(short, long, value_name = "OUTPUT")]
-    output: PathBuf,
-    /// Whose sampler settings to write into the weights.
-    #[arg(long, value_enum, default_value_t = Whose::Published)]
-    preset: Whose,
-    /// Attention heads of the flow, which shapes do not tell [default: width / 64 from width 512 on, else 4].
-    #[arg(long, value_name = "N", value_parser = count)]
-    heads: Option<usize>,
-    /// Frames that PA-MAE resamples a cycle to [default: the flow's, else 50].
-    #[arg(long, value_name = "T", value_parser = count)]
-    frames: Option<usize>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Whose {
-    /// The published code's.
-    Published,
-    /// The paper's.
-    Paper,
+    Simulate(SimulateArgs),
 }
 
 /// Make fresh, untrained weights: to try the tools, or to start training from.
@@ -75,7 +46,7 @@ struct Init {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Only these models: pamae, vae, flow, phenotype, diagnosis.
-    #[arg(long, value_name = "MODELS", value_delimiter = ',', value_parser = kind)]
+    #[arg(long, value_name = "MODELS", value_delimiter = ',', value_parser = model)]
     only: Vec<Kind>,
     /// Diagnoses the classifier tells apart; one label is a yes-or-no question.
     #[arg(long, value_name = "LABELS", value_delimiter = ',', default_value = "healthy,HCM,DCM,RCM")]
@@ -86,23 +57,14 @@ struct Init {
 #[derive(Args)]
 struct Inspect {
     /// File; - is standard input.
-    file: PathBuf,
+    #[arg(required_unless_present = "bundled")]
+    file: Option<PathBuf>,
+    /// The weights inside the programs.
+    #[arg(long, conflicts_with = "file")]
+    bundled: bool,
     /// As JSON.
     #[arg(long)]
     json: bool,
-}
-
-fn kind(text: &str) -> std::result::Result<Kind, String> {
-    let known = || Kind::ALL.map(Kind::name).join(", ");
-    Kind::from_name(text).ok_or_else(|| format!("expected one of {}", known()))
-}
-
-fn save(models: &Models, output: PathBuf, seed: Option<u64>) -> Result<()> {
-    let mut provenance = cli::provenance("ecgflow");
-    provenance.seed = seed;
-    let output = Output::begin(&output, true)?;
-    models.save(output.path(), &provenance)?;
-    output.finish()
 }
 
 impl Program for Ecgflow {
@@ -114,24 +76,23 @@ impl Program for Ecgflow {
 
     fn run(self, log: &Log) -> Result<()> {
         match self.task {
-            Task::Import(task) => {
-                let preset = match task.preset {
-                    Whose::Published => Preset::Published,
-                    Whose::Paper => Preset::Paper,
-                };
-                let options = Options { preset, heads: task.heads, frames: task.frames };
-                let found = import(&task.files, &options)?;
-                found.notes.iter().for_each(|note| log.info(note));
-                save(&found.models, task.output, None)
-            }
+            Task::Import(task) => import(task, log),
             Task::Init(task) => {
                 let kinds = if task.only.is_empty() { Kind::ALL.to_vec() } else { task.only };
                 let mut models = Models { configs: task.sizes.configs(&kinds, &task.labels), ..Models::default() };
                 kinds.iter().try_for_each(|kind| fill::init(&mut models, *kind, task.seed))?;
-                save(&models, task.output, Some(task.seed))
+                let mut provenance = cli::provenance(Self::NAME);
+                provenance.seed = Some(task.seed);
+                let output = Output::begin(&task.output, true)?;
+                models.save(output.path(), &provenance)?;
+                output.finish()
             }
+            Task::Simulate(task) => simulate(&task, log),
             Task::Inspect(task) => {
-                let said = inspect(&Source::open(&task.file)?)?;
+                let said = match &task.file {
+                    Some(file) => inspect(&Source::open(file)?)?,
+                    None => weights(&bundled::weights()?)?,
+                };
                 let text = if task.json { format!("{said:#}\n") } else { lines(&said) };
                 let output = Output::begin("-".as_ref(), false)?;
                 std::fs::write(output.path(), text).map_err(Error::io("writing", output.path()))?;

@@ -47,7 +47,7 @@ struct PamaeEncode {
 
 const EXAMPLES: &str = "Examples:
   pamae-encode ecg.h5 -o features.h5 --weights w.safetensors
-  ecg-prep r.hea | pamae-encode --weights w.safetensors | amdf-sample --weights w.safetensors > cine.h5";
+  ecg-prep r.hea | pamae-encode | amdf-sample > cine.h5";
 
 #[derive(Subcommand)]
 enum Task {
@@ -122,7 +122,7 @@ impl Program for PamaeEncode {
         }
         cli::use_threads(self.compute.threads.threads)?;
         let device = self.compute.device.open()?;
-        let weights = self.compute.open_weights()?;
+        let weights = self.compute.open_weights(Kind::Pamae, log)?;
         let encode = Encode::open(&weights, self.encoder, self.cycle, self.frames, &device)?;
         log.weights(&weights, encode.kind());
         let source = Source::open(&self.stream.input)?;

@@ -27,7 +27,7 @@ pub fn inspect(source: &Source) -> Result<Value> {
         return Ok(with_ecg(said, source));
     }
     if head.get(8) == Some(&b'{') {
-        return weights(source);
+        return weights(&Weights::open(source.path()).map_err(|e| e.in_file(source.shown()))?);
     }
     if torch::recognise(source.path())? {
         return checkpoint(source).map_err(|e| e.in_file(source.shown()));
@@ -39,8 +39,11 @@ fn shape(dims: &[usize]) -> String {
     dims.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ")
 }
 
-fn weights(source: &Source) -> Result<Value> {
-    let weights = Weights::open(source.path()).map_err(|e| e.in_file(source.shown()))?;
+/// Describes weights as JSON.
+///
+/// # Errors
+/// Where their configuration is no JSON.
+pub fn weights(weights: &Weights) -> Result<Value> {
     let mut models = Map::new();
     for kind in weights.configs().kinds() {
         let prefix = format!("{kind}.");

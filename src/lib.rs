@@ -10,6 +10,7 @@
 //! [`model`], [`tensor`] and
 //! [`checkpoint`]; [`train`], [`infer`] and [`inspect`]; [`cli`]; the programs in `bin/`.
 
+pub mod bundled;
 pub mod checkpoint;
 pub mod cli;
 pub mod data;

@@ -21,7 +21,7 @@ const TOOLS: [(&str, &str); 6] = [
     ("ecgflow", env!("CARGO_BIN_EXE_ecgflow")),
 ];
 /// The subcommands of `ecgflow`, each with a usage block of its own.
-const TASKS: [&str; 3] = ["import", "init", "inspect"];
+const TASKS: [&str; 4] = ["import", "init", "inspect", "simulate"];
 /// The longest a program may take to answer `--help`.
 const HELP_TIME: Duration = Duration::from_millis(50);
 /// Beginnings of paths that exist on one machine only.

@@ -2,6 +2,7 @@
 // Clippy knows tests by their attribute only; the functions they share are tests too.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::print_stdout)]
 
+mod dicom_cine;
 mod docs;
 mod ecg_array;
 mod ecg_dicom;
@@ -16,6 +17,7 @@ mod floors;
 mod formats;
 mod h5py;
 mod heart;
+mod import;
 mod malformed;
 mod malformed_hdf5;
 mod models;
@@ -25,5 +27,6 @@ mod program;
 mod quality;
 mod rpeak;
 mod signal;
+mod simulate;
 mod simulate_ecg;
 mod support;

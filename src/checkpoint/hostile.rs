@@ -6,7 +6,7 @@ use super::archive::tests::zip;
 use super::import::{import, Options};
 use super::pickle::{Node, Pickle};
 use super::torch::{self, Value};
-use super::{fill, Kind, Models, Weights};
+use super::{fill, Encoding, Kind, Models, Weights};
 use crate::data::Provenance;
 use crate::model::pamae;
 
@@ -282,46 +282,72 @@ fn mutated_archives_never_panic() {
     }
 }
 
-fn small_weights() -> (tempfile::TempDir, std::path::PathBuf) {
+fn small_weights(encoding: Encoding) -> (tempfile::TempDir, std::path::PathBuf) {
     let mut models = Models::default();
     models.configs.pamae = Some(pamae::Config { base_width: 1, feature_dim: 2, ..pamae::Config::tiny() });
     fill::init(&mut models, Kind::Pamae, 3).unwrap();
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("w.safetensors");
-    models.save(&path, &Provenance::now("test", "test".into())).unwrap();
+    models.save_in(encoding, &path, &Provenance::now("test", "test".into())).unwrap();
     (place, path)
 }
 
 #[test]
 fn mutated_weights_files_never_panic() {
-    let (_place, path) = small_weights();
-    let whole = std::fs::read(&path).unwrap();
-    assert!(Weights::open(&path).unwrap().untrained(Kind::Pamae));
-    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
-    let mut dice = Dice(4);
-    for _ in 0..1000 {
-        let mut bytes = whole[..header].to_vec();
-        dice.mutate(&mut bytes);
-        bytes.extend(&whole[header..]);
-        if let Ok(weights) = Weights::from_bytes("w", &bytes) {
+    for encoding in [Encoding::F32, Encoding::F16] {
+        let (_place, path) = small_weights(encoding);
+        let whole = std::fs::read(&path).unwrap();
+        assert!(Weights::open(&path).unwrap().untrained(Kind::Pamae));
+        let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+        let mut dice = Dice(4);
+        for _ in 0..1000 {
+            let mut bytes = whole[..header].to_vec();
+            dice.mutate(&mut bytes);
+            bytes.extend(&whole[header..]);
+            let Ok(weights) = Weights::from_bytes("w", bytes) else { continue };
             let _ = weights.check(Kind::Pamae);
+            for name in weights.shapes().keys() {
+                weights.tensor(name, &candle_core::Device::Cpu).unwrap();
+            }
+        }
+        for length in (0..header).step_by(101).chain([whole.len() - 1]) {
+            assert!(Weights::from_bytes("w", whole[..length].to_vec()).is_err(), "{length}");
         }
     }
-    for length in (0..header).step_by(101).chain([whole.len() - 1]) {
-        assert!(Weights::from_bytes("w", &whole[..length]).is_err(), "{length}");
-    }
+}
+
+/// A weights file with one word replaced by another of the same length, once.
+fn changed(whole: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let at = whole.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+    let mut bytes = whole.to_vec();
+    bytes[at..at + from.len()].copy_from_slice(to.as_bytes());
+    bytes
+}
+
+fn refused(bytes: Vec<u8>) -> String {
+    Weights::from_bytes("w", bytes).and_then(|weights| weights.check(Kind::Pamae)).unwrap_err().to_string()
+}
+
+#[test]
+fn tensors_of_another_size_than_their_encoding_are_refused() {
+    let (_place, path) = small_weights(Encoding::F16);
+    let whole = std::fs::read(&path).unwrap();
+    let wider = refused(changed(&whole, "\"F16\"", "\"F32\""));
+    assert!(wider.contains("for F32 of shape"), "{wider}");
+    let narrower = refused(changed(&whole, "\"F32\"", "\"F16\""));
+    assert!(narrower.contains("for F16 of shape"), "{narrower}");
+    let other = refused(changed(&whole, "\"F16\"", "\"I16\""));
+    assert!(other.contains("expected type F32 or F16, found I16"), "{other}");
+    let (_place, path) = small_weights(Encoding::F32);
+    let halved = refused(changed(&std::fs::read(&path).unwrap(), "\"F32\"", "\"F16\""));
+    assert!(halved.contains("for F16 of shape"), "{halved}");
 }
 
 #[test]
 fn changed_weights_files_are_refused_with_expected_and_found() {
-    let (_place, path) = small_weights();
+    let (_place, path) = small_weights(Encoding::F32);
     let whole = std::fs::read(&path).unwrap();
-    let changed = |from: &str, to: &str| {
-        let at = whole.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
-        let mut bytes = whole.clone();
-        bytes[at..at + from.len()].copy_from_slice(to.as_bytes());
-        Weights::from_bytes("w", &bytes).and_then(|weights| weights.check(Kind::Pamae)).unwrap_err().to_string()
-    };
+    let changed = |from: &str, to: &str| refused(changed(&whole, from, to));
     assert!(changed("ecgflow.weights", "ecgflow.Weights").contains("expected ecgflow.weights, found ecgflow.Weights"));
     assert!(changed("_version\":\"1", "_version\":\"2").contains("field format_version: expected 1, found 2"));
     assert!(changed("\"pamae.decoder.final", "\"other.decoder.final").contains("a tensor of no configured model"));

@@ -18,6 +18,7 @@ use crate::checkpoint::shapes::Shapes;
 use crate::checkpoint::torch::{self, Value};
 use crate::checkpoint::weights::hex;
 use crate::checkpoint::{infer, Kind, Models, Weights, ENCODER, TEMPLATE};
+use crate::data::Provenance;
 use crate::error::{Error, Fault, Result};
 
 pub use crate::checkpoint::infer::Preset;
@@ -50,6 +51,8 @@ pub struct Import {
     pub models: Models,
     /// What was found in each file and what was left out, for the log.
     pub notes: Vec<String>,
+    /// How the weights files among them were made.
+    pub before: Vec<Provenance>,
 }
 
 /// A part of the models, as the published files cut them.
@@ -76,6 +79,7 @@ struct Draft {
     /// The file of each model.
     files: BTreeMap<Kind, PathBuf>,
     notes: Vec<String>,
+    before: Vec<Provenance>,
 }
 
 /// Imports published checkpoints and weights of this toolkit into one set of models.
@@ -117,6 +121,7 @@ fn file_name(path: &Path) -> String {
 impl Draft {
     fn add_weights(&mut self, path: &Path) -> Result<()> {
         let weights = Weights::open(path)?;
+        self.before.push(weights.provenance().clone());
         for kind in weights.configs().kinds() {
             self.claim(kind, path)?;
             self.ready.take(kind, &weights)?;
@@ -209,7 +214,7 @@ impl Draft {
             self.ready.check_kind(*kind).map_err(|error| error.in_file(file))?;
         }
         self.ready.check()?;
-        Ok(Import { models: self.ready, notes: self.notes })
+        Ok(Import { models: self.ready, notes: self.notes, before: self.before })
     }
 
     fn finish_vae(&mut self, options: &Options) -> Result<()> {

@@ -5,6 +5,7 @@
 //! | `weights` | opens the toolkit's weights file (safetensors with configuration and provenance) |
 //! | `models` | the models of one weights file in memory; writes that file |
 //! | `configs` | the configurations of one weights file, their limits and their agreement |
+//! | `encoding` | the numbers of a weights file: f32, or f16 for half the size |
 //! | `shapes` | which tensors a model wants, asked of the model itself |
 //! | `fill` | tensors filled by rule: fresh weights from a seed, and the rule of the parity data |
 //! | `import` | published checkpoints to [`Models`]; `infer` reads the sizes off the shapes |
@@ -16,6 +17,7 @@
 
 pub mod archive;
 pub mod configs;
+pub mod encoding;
 pub mod fill;
 #[cfg(test)]
 mod hostile;
@@ -33,6 +35,7 @@ pub mod torch;
 pub mod weights;
 
 pub use configs::Configs;
+pub use encoding::Encoding;
 pub use import::import;
 pub use models::Models;
 pub use weights::Weights;

@@ -1,7 +1,7 @@
 //! The models of one weights file in memory, and the writer of that file.
 //!
 //! ```text
-//! 8 bytes: length of the header | header (JSON, padded to 8 bytes) | tensors, little-endian f32, sorted by name
+//! 8 bytes: length of the header | header (JSON, padded to 8 bytes) | tensors, little-endian: f32 by name, f16 by name
 //! ```
 //!
 //! The file is safetensors. Its metadata: `format` = `ecgflow.weights`, `format_version` = `1`, and as JSON texts
@@ -15,8 +15,10 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
+use half::f16;
 use serde_json::json;
 
+use crate::checkpoint::encoding::{Encoding, Number};
 use crate::checkpoint::shapes::{compare, expected, Shapes};
 use crate::checkpoint::weights::Weights;
 use crate::checkpoint::{Configs, Kind};
@@ -71,6 +73,23 @@ impl Models {
         Ok(())
     }
 
+    /// Leaves out all models but these.
+    ///
+    /// # Errors
+    /// Where one of them is not there.
+    pub fn keep(&mut self, kinds: &[Kind]) -> Result<()> {
+        let held = std::mem::take(&mut self.configs);
+        if let Some(missing) = kinds.iter().find(|kind| !held.has(**kind)) {
+            let names: Vec<&str> = held.kinds().into_iter().map(Kind::name).collect();
+            return Err(Fault::new("choosing models", "").expected(missing, names.join(", ")).into());
+        }
+        kinds.iter().for_each(|kind| self.configs.copy(*kind, &held));
+        let kept = |name: &str| Kind::from_name(name).is_some_and(|kind| kinds.contains(&kind));
+        self.tensors.retain(|name, _| kept(model_of(name)));
+        self.origin.retain(|name, _| kept(name));
+        Ok(())
+    }
+
     /// Checks that the configurations fit each other and that every model has exactly the tensors it wants, all of
     /// them finite.
     ///
@@ -103,19 +122,46 @@ impl Models {
         Ok(VarBuilder::from_tensors(all, DType::F32, device).pp(kind.name()))
     }
 
-    /// Writes the weights file to `path`.
+    /// Writes the weights file to `path`, its numbers in f32.
     ///
     /// # Errors
     /// Where [`Models::check`] fails or the file cannot be written.
     pub fn save(&self, path: &Path, provenance: &Provenance) -> Result<()> {
-        self.check().map_err(|error| error.in_file(path))?;
-        let header = self.header(provenance)?;
+        self.save_in(Encoding::F32, path, provenance)
+    }
+
+    /// Writes the weights file to `path`.
+    ///
+    /// # Errors
+    /// Where [`Models::check`] fails, a number is too large for the encoding, or the file cannot be written.
+    pub fn save_in(&self, encoding: Encoding, path: &Path, provenance: &Provenance) -> Result<()> {
+        self.check().and_then(|()| self.check_range(encoding)).map_err(|error| error.in_file(path))?;
+        let tensors = self.in_file_order(encoding);
+        let header = self.header(&tensors, provenance)?;
         let mut out = BufWriter::new(File::create(path).map_err(Error::io(DOING, path))?);
-        let written = self.write(&header, &mut out)?;
+        let written = write(&header, &tensors, &mut out)?;
         written.and_then(|()| out.flush()).map_err(Error::io(DOING, path))
     }
 
-    fn header(&self, provenance: &Provenance) -> Result<String> {
+    /// Wide numbers first, so that every tensor begins at a multiple of its width.
+    fn in_file_order(&self, encoding: Encoding) -> Vec<Placed<'_>> {
+        let all = self.tensors.iter().map(|(name, tensor)| Placed { name, tensor, number: encoding.of(tensor.rank()) });
+        let (wide, narrow): (Vec<_>, Vec<_>) = all.partition(|placed| placed.number == Number::F32);
+        wide.into_iter().chain(narrow).collect()
+    }
+
+    /// Fails where a number would become infinite.
+    fn check_range(&self, encoding: Encoding) -> Result<()> {
+        for (name, tensor) in self.tensors.iter().filter(|(_, tensor)| encoding.of(tensor.rank()) == Number::F16) {
+            if let Some(found) = values(tensor)?.iter().find(|value| f16::from_f32(**value).is_infinite()) {
+                let fault = Fault::new(DOING, "").field(name).expected(format!("at most {} for f16", f16::MAX), found);
+                return Err(fault.hint("write these weights in f32, without --half").into());
+            }
+        }
+        Ok(())
+    }
+
+    fn header(&self, tensors: &[Placed<'_>], provenance: &Provenance) -> Result<String> {
         let text = |value: serde_json::Result<String>| value.map_err(Error::compute("writing JSON"));
         let mut header = BTreeMap::from([(
             "__metadata__".to_owned(),
@@ -128,25 +174,33 @@ impl Models {
             }),
         )]);
         let mut start = 0;
-        for (name, tensor) in &self.tensors {
-            let stop = start + tensor.elem_count() * size_of::<f32>();
-            header.insert(name.clone(), json!({"dtype": "F32", "shape": tensor.dims(), "data_offsets": [start, stop]}));
+        for Placed { name, tensor, number } in tensors {
+            let stop = start + tensor.elem_count() * number.width();
+            let place = json!({"dtype": number.name(), "shape": tensor.dims(), "data_offsets": [start, stop]});
+            header.insert((*name).clone(), place);
             start = stop;
         }
         let mut header = text(serde_json::to_string(&header))?;
         header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
         Ok(header)
     }
+}
 
-    fn write(&self, header: &str, out: &mut impl Write) -> Result<std::io::Result<()>> {
-        let mut written = out.write_all(&(header.len() as u64).to_le_bytes());
-        written = written.and_then(|()| out.write_all(header.as_bytes()));
-        for tensor in self.tensors.values() {
-            let bytes: Vec<u8> = values(tensor)?.iter().flat_map(|value| value.to_le_bytes()).collect();
-            written = written.and_then(|()| out.write_all(&bytes));
-        }
-        Ok(written)
+/// A tensor and how it is written.
+struct Placed<'a> {
+    name: &'a String,
+    tensor: &'a Tensor,
+    number: Number,
+}
+
+fn write(header: &str, tensors: &[Placed<'_>], out: &mut impl Write) -> Result<std::io::Result<()>> {
+    let mut written = out.write_all(&(header.len() as u64).to_le_bytes());
+    written = written.and_then(|()| out.write_all(header.as_bytes()));
+    for Placed { tensor, number, .. } in tensors {
+        let bytes = number.encode(&values(tensor)?);
+        written = written.and_then(|()| out.write_all(&bytes));
     }
+    Ok(written)
 }
 
 /// The part of a tensor's name before the first dot.

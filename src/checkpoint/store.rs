@@ -14,12 +14,11 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::{Device, Tensor};
 use serde::Deserialize;
 
+use crate::checkpoint::encoding::Number;
 use crate::checkpoint::shapes::Shapes;
 use crate::error::{Fault, Result};
 
-/// Bytes of one f32.
-const WIDTH: u64 = 4;
-/// Bytes read at a time.
+/// Bytes read at a time; whole numbers of every encoding.
 const PIECE: usize = 1 << 20;
 
 /// What tensors can be read from.
@@ -44,7 +43,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Checks that every tensor is f32, that its bytes fit its shape, and that together they are the data to the end.
+    /// Checks that the bytes of every tensor fit its shape and encoding, and that together they are the data to the end.
     ///
     /// # Errors
     /// A sentence for what does not fit.
@@ -58,9 +57,12 @@ impl Store {
         places.sort_by_key(|(_, place)| place.data_offsets);
         let mut expected = 0;
         for (name, Place { dtype, shape, data_offsets: [from, to] }) in places {
-            let count = shape.iter().try_fold(WIDTH, |n, side| n.checked_mul(*side as u64));
-            if dtype == "F32" && (*from != expected || to.checked_sub(*from) != count) {
-                return Err(format!("{name}: bytes {from} to {to} for shape {shape:?}, after {expected} bytes"));
+            if let Some(number) = Number::from_name(dtype) {
+                let size = shape.iter().try_fold(number.width() as u64, |n, side| n.checked_mul(*side as u64));
+                if *from != expected || to.checked_sub(*from) != size {
+                    let place = format!("bytes {from} to {to} for {dtype} of shape {shape:?}");
+                    return Err(format!("{name}: {place}, after {expected} bytes"));
+                }
             }
             expected = *to;
         }
@@ -73,12 +75,12 @@ impl Store {
     /// Names and shapes.
     ///
     /// # Errors
-    /// Where a tensor is not f32.
+    /// Where a tensor is neither f32 nor f16.
     pub fn shapes(&self) -> Result<Shapes> {
         let mut shapes = Shapes::new();
         for (name, Place { dtype, shape, .. }) in &self.tensors {
-            if dtype != "F32" {
-                return Err(Fault::new("opening weights", "").field(name).expected("type F32", dtype).into());
+            if Number::from_name(dtype).is_none() {
+                return Err(Fault::new("opening weights", "").field(name).expected("type F32 or F16", dtype).into());
             }
             shapes.insert(name.clone(), shape.clone());
         }
@@ -90,14 +92,16 @@ impl Store {
         self.tensors.contains_key(name)
     }
 
-    /// Reads a tensor.
+    /// Reads a tensor, as f32 whatever its encoding.
     ///
     /// # Errors
     /// Where there is no such tensor, or it cannot be read.
     pub fn load(&self, name: &str, device: &Device) -> candle_core::Result<Tensor> {
         let Some(place) = self.tensors.get(name) else { candle_core::bail!("there is no tensor {name}") };
+        let Some(number) = Number::from_name(&place.dtype) else { candle_core::bail!("{name} is {}", place.dtype) };
         let [from, to] = place.data_offsets;
-        let mut values = Vec::with_capacity(((to - from) / WIDTH) as usize); // no more than the file, as checked
+        // The file holds so many, as checked.
+        let mut values = Vec::with_capacity((to - from) as usize / number.width());
         let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         bytes.seek(SeekFrom::Start(self.start + from))?;
         let mut piece = vec![0u8; PIECE.min((to - from) as usize)];
@@ -106,7 +110,7 @@ impl Store {
             let n = left.min(piece.len());
             let (piece, _) = piece.split_at_mut(n);
             bytes.read_exact(piece)?;
-            values.extend(piece.chunks_exact(4).map(|b| b.try_into().map_or(f32::NAN, f32::from_le_bytes)));
+            number.decode(piece, &mut values);
             left -= n;
         }
         drop(bytes);

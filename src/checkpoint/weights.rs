@@ -40,6 +40,7 @@ pub struct Weights {
     provenance: Provenance,
     shapes: Shapes,
     store: Arc<Store>,
+    notice: Option<&'static str>,
 }
 
 #[derive(Deserialize)]
@@ -70,12 +71,13 @@ impl Weights {
         Weights::assemble(name, examined, Box::new(file), path).map_err(|error| error.in_file(path))
     }
 
-    /// Opens weights that stand in memory, such as those inside the program, under a name of their own.
+    /// Opens weights that stand in memory, such as those inside the program, under a name of their own. The bytes stay
+    /// where they are.
     ///
     /// # Errors
     /// As [`Weights::open`].
-    pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Weights> {
-        let mut bytes = Cursor::new(bytes.to_vec());
+    pub fn from_bytes(name: &str, bytes: impl AsRef<[u8]> + Send + 'static) -> Result<Weights> {
+        let mut bytes = Cursor::new(bytes);
         let examined = examine(&mut bytes, Path::new(name))?;
         let done = Weights::assemble(name.into(), examined, Box::new(bytes), Path::new(name));
         done.map_err(|error| error.in_file(name))
@@ -95,12 +97,25 @@ impl Weights {
             let fault = Fault::new(DOING, "a tensor of no configured model").field(tensor);
             return Err(fault.expected(format!("one of {models}"), model_of(tensor)).into());
         }
-        Ok(Weights { name, sha256, configs, origin, provenance, shapes, store: Arc::new(store) })
+        Ok(Weights { name, sha256, configs, origin, provenance, shapes, store: Arc::new(store), notice: None })
     }
 
-    /// What an output's provenance says of the weights it was made with: `NAME sha256:HEX`.
+    /// Adds what users must know of results made with these weights.
+    #[must_use]
+    pub fn with_notice(self, notice: &'static str) -> Weights {
+        Weights { notice: Some(notice), ..self }
+    }
+
+    /// What users must know of results made with these weights, where there is something.
+    pub fn notice(&self) -> Option<&'static str> {
+        self.notice
+    }
+
+    /// What an output's provenance says of the weights it was made with: `NAME sha256:HEX`, then the notice in
+    /// parentheses where there is one.
     pub fn id(&self) -> String {
-        format!("{} sha256:{}", self.name, self.sha256)
+        let notice = self.notice.map_or_else(String::new, |notice| format!(" ({notice})"));
+        format!("{} sha256:{}{notice}", self.name, self.sha256)
     }
 
     /// The configurations of all models in the file.

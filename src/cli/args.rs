@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::log::Log;
-use crate::checkpoint::Weights;
+use crate::bundled;
+use crate::checkpoint::{Kind, Weights};
 use crate::error::{Error, Result as Done};
 use crate::io::array::AxisOrder;
 use crate::io::{ReadOptions, Unit};
@@ -98,8 +99,8 @@ pub struct ThreadArgs {
 /// Where and how wide the models run.
 #[derive(Args, Debug, Clone)]
 pub struct ComputeArgs {
-    /// Weights file (safetensors made by ecgflow).
-    #[arg(long, value_name = "FILE", required = true, help_heading = "Computing")]
+    /// Weights file (safetensors made by ecgflow) [default: the bundled weights, where they hold the model].
+    #[arg(long, value_name = "FILE", help_heading = "Computing")]
     pub weights: Option<PathBuf>,
     /// cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "cpu", help_heading = "Computing")]
@@ -113,13 +114,22 @@ pub struct ComputeArgs {
 }
 
 impl ComputeArgs {
-    /// Opens the weights.
+    /// Opens the weights that were named, else the bundled ones, and says so.
     ///
     /// # Errors
-    /// Where they cannot be opened, or none were named.
-    pub fn open_weights(&self) -> Done<Weights> {
-        let path = self.weights.as_deref().ok_or_else(|| Error::usage("--weights FILE is missing"))?;
-        Weights::open(path)
+    /// Where they cannot be opened, or none were named and the bundled ones lack the model of `kind`.
+    pub fn open_weights(&self, kind: Kind, log: &Log) -> Done<Weights> {
+        if let Some(path) = &self.weights {
+            return Weights::open(path);
+        }
+        let weights = bundled::weights()?;
+        if !weights.has(kind) {
+            let held = weights.configs().kinds().into_iter().map(Kind::name).collect::<Vec<_>>().join(", ");
+            let cause = format!("--weights FILE is missing: the bundled weights hold {held}, but not {kind}");
+            return Err(Error::usage(cause).or_hint("give weights that hold this model"));
+        }
+        weights.notice().iter().for_each(|notice| log.note(notice));
+        Ok(weights)
     }
 }
 
@@ -175,6 +185,15 @@ fn batch(text: &str) -> Result<usize, String> {
 /// A sentence for clap.
 pub fn count(text: &str) -> Result<usize, String> {
     bounded(text, 1_000_000)
+}
+
+/// The name of a model.
+///
+/// # Errors
+/// A sentence for clap.
+pub fn model(text: &str) -> Result<Kind, String> {
+    let known = || Kind::ALL.map(Kind::name).join(", ");
+    Kind::from_name(text).ok_or_else(|| format!("expected one of {}", known()))
 }
 
 /// A finite number above zero.

@@ -44,6 +44,13 @@ impl Log {
         }
     }
 
+    /// Something the user must know that is no cause for worry.
+    pub fn note(&self, text: &str) {
+        if self.level >= 0 {
+            self.line(text);
+        }
+    }
+
     /// What was done, with `-v`.
     pub fn info(&self, text: &str) {
         if self.level >= 1 {

@@ -20,6 +20,7 @@ pub mod clips;
 pub mod dataset;
 pub mod ecg;
 pub mod generator;
+pub mod import;
 pub mod journal;
 pub mod log;
 pub mod ordered;
@@ -28,6 +29,7 @@ pub mod prepare;
 pub mod reject;
 pub mod render;
 pub mod session;
+pub mod simulate;
 pub mod train;
 
 use args::LogArgs;

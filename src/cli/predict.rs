@@ -25,7 +25,7 @@ pub fn predict(
 ) -> Result<()> {
     super::use_threads(compute.threads.threads)?;
     let device = compute.device.open()?;
-    let weights = compute.open_weights()?;
+    let weights = compute.open_weights(kind, log)?;
     let network = Predict::open(&weights, kind, &device)?;
     log.weights(&weights, kind);
     let source = Source::open(&stream.input)?;

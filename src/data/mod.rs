@@ -9,6 +9,7 @@ pub mod ecg;
 pub mod features;
 pub mod phenotype;
 pub mod recording;
+pub mod series;
 pub mod table;
 
 /// Where an output comes from; written into every file the tools produce.

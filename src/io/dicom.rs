@@ -1,4 +1,4 @@
-//! DICOM: ECG waveforms, and what an object says of itself.
+//! DICOM: ECG waveforms read, synthetic cine series written, and what an object says of itself.
 
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use super::{ReadOptions, Recordings, Source};
 use crate::data::recording::Recording;
 use crate::error::{Error, Fault, Result};
 
+pub mod cine;
 mod dataset;
 mod waveform;
 

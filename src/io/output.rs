@@ -171,6 +171,19 @@ impl Folder {
         }
     }
 
+    /// The same for a folder that must be new or empty: what is written belongs together and with nothing else.
+    ///
+    /// # Errors
+    /// As [`Folder::begin`], and where the folder holds something.
+    pub fn begin_new(path: &Path) -> Result<Folder> {
+        let holds_something = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+        if holds_something {
+            let error = Error::usage(format!("output {} is a folder that is not empty", path.display()));
+            return Err(error.or_hint("give a new folder, or remove this one"));
+        }
+        Folder::begin(path)
+    }
+
     /// The temporary folder to write to.
     pub fn path(&self) -> &Path {
         &self.inside

@@ -46,7 +46,7 @@ pub(super) fn comment_lines(provenance: &Provenance) -> String {
     lines.extend(provenance.model.iter().map(|model| format!("model: {model}")));
     lines.extend(provenance.seed.iter().map(|seed| format!("seed: {seed}")));
     lines.push(format!("created: {}", provenance.created));
-    lines.push(format!("synthetic input: {}", if provenance.synthetic { "yes" } else { "no" }));
+    lines.push(format!("synthetic: {}", if provenance.synthetic { "yes" } else { "no" }));
     let told = provenance.history.iter().filter(|step| !step.command.is_empty());
     lines.extend(told.map(|step| format!("before: {}", step.command)));
     lines.iter().map(|line| format!("# {}\n", line.replace(['\n', '\r'], " "))).collect()

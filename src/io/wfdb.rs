@@ -64,7 +64,7 @@ pub fn open(source: Source, _options: &ReadOptions) -> Result<Recordings> {
 }
 
 /// The header that belongs to a path: itself, or the `.hea` beside a signal file.
-fn header_path(path: &Path) -> PathBuf {
+pub(super) fn header_path(path: &Path) -> PathBuf {
     match path.extension().and_then(|e| e.to_str()) {
         Some("dat" | "mat") => path.with_extension("hea"),
         _ => path.to_owned(),
