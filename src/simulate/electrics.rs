@@ -126,7 +126,7 @@ impl Electrics {
             conduction: Conduction::Normal,
             qtc_ms: 415.0,
             t_mv: 0.45,
-            qrs_t_deg: 60.0,
+            qrs_t_deg: 50.0,
             st_mv: 0.03,
             infarct: None,
             rotation_deg: 0.0,
