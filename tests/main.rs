@@ -26,4 +26,5 @@ mod quality;
 mod rpeak;
 mod signal;
 mod simulate_ecg;
+mod simulate_waves;
 mod support;

@@ -7,8 +7,8 @@ use super::Electrics;
 use crate::random::Stream;
 
 /// Centres of the two halves, shares of P.
-const RIGHT: f64 = 0.31;
-const LEFT: f64 = 0.69;
+const RIGHT: f64 = 0.29;
+const LEFT: f64 = 0.71;
 /// Each half lasts no longer than this, s: a long P has two humps.
 const LONGEST_WIDTH: f64 = 0.022;
 

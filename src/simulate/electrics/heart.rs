@@ -10,6 +10,8 @@ use crate::random::Stream;
 
 /// A downward deflection is the R peak where it is so many times the upward one.
 const DOWN: f64 = 1.5;
+/// The peak on paper is within so many samples of the peak itself.
+const NEAR: usize = 4;
 
 /// One heart.
 pub struct Heart {
@@ -78,7 +80,8 @@ impl Heart {
     /// The beats whose R peak lies in the record, from the leads before noise.
     pub fn beats(&self, leads: &[Vec<f64>; RECORDED]) -> Vec<Beat> {
         let two = &leads[1];
-        let whole: Vec<Deflection> = self.events.iter().filter_map(|event| self.deflection(two, event)).collect();
+        let shown = shown(two);
+        let whole: Vec<Deflection> = self.events.iter().filter_map(|e| self.deflection(two, &shown, e)).collect();
         let down = |is_ectopic: bool| {
             let same = whole.iter().filter(|d| d.is_ectopic == is_ectopic);
             let (up, down) = same.fold((0.0, 0.0), |(up, down), d| (up + d.highest.1, down + d.lowest.1));
@@ -95,23 +98,43 @@ impl Heart {
     }
 
     /// How lead II goes up and down in the QRS of an event, where there is one.
-    fn deflection(&self, two: &[f64], &(onset_s, event): &(f64, Event)) -> Option<Deflection> {
+    fn deflection(&self, two: &[f64], shown: &[f64], &(onset_s, event): &(f64, Event)) -> Option<Deflection> {
         let is_ectopic = event == Event::Ventricular;
         let qrs = if is_ectopic { &self.ectopic.qrs } else { &self.qrs };
-        let sample = |s: f64| (s * RATE_HZ).round().max(0.0) as usize;
-        let start = sample(onset_s + MARGIN as f64 / RATE_HZ);
-        let width = sample(qrs.end);
-        let around = two.get(start.checked_sub(width)?..start + 2 * width)?;
-        let level = around.iter().sum::<f64>() / around.len() as f64;
-        let piece = || two.iter().enumerate().skip(start).take(width + 1);
-        let highest = piece().max_by(|a, b| a.1.total_cmp(b.1)).map(|(n, v)| (n, v - level))?;
-        let lowest = piece().min_by(|a, b| a.1.total_cmp(b.1)).map(|(n, v)| (n, level - v))?;
+        let start = onset_s * RATE_HZ + MARGIN as f64;
+        let (start, width) = ((start >= 0.0).then_some(start.round() as usize)?, (qrs.end * RATE_HZ).round() as usize);
+        let extreme = |signal: &[f64], from: usize, count: usize, sign: f64| {
+            let piece = signal.iter().enumerate().skip(from).take(count);
+            piece.map(|(n, v)| (n, sign * v)).max_by(|a, b| a.1.total_cmp(&b.1))
+        };
+        let peak = |sign: f64| {
+            let (near, size) = extreme(shown, start, width + 1, sign)?;
+            let (at, _) = extreme(two, near.saturating_sub(NEAR), 2 * NEAR + 1, sign)?;
+            Some((at, size))
+        };
+        let (highest, lowest) = (peak(1.0)?, peak(-1.0)?);
         (event != Event::Blocked).then_some(Deflection { onset_s, is_ectopic, highest, lowest })
     }
 }
 
-/// QRS of one beat in lead II: sample and size of its highest and its lowest point, against the mean of three times its
-/// duration.
+/// A lead as paper shows it: the mean over 10 ms against the level of a quarter of a second.
+fn shown(lead: &[f64]) -> Vec<f64> {
+    let mut sum = 0.0;
+    let sums: Vec<f64> = std::iter::once(0.0)
+        .chain(lead.iter().map(|v| {
+            sum += v;
+            sum
+        }))
+        .collect();
+    let mean = |n: usize, reach: usize| {
+        let (from, to) = (n.saturating_sub(reach), (n + reach + 1).min(lead.len()));
+        let upto = |k: usize| sums.get(k).copied().unwrap_or(0.0);
+        (upto(to) - upto(from)) / (to - from).max(1) as f64
+    };
+    (0..lead.len()).map(|n| mean(n, 2) - mean(n, 62)).collect()
+}
+
+/// QRS of one beat in lead II: sample and size of its highest and its lowest point.
 struct Deflection {
     onset_s: f64,
     is_ectopic: bool,

@@ -9,7 +9,7 @@ use crate::random::Stream;
 /// Where T points when it is free to: left, down, forward.
 const USUAL: Vector = [0.62, 0.50, -0.60];
 /// The same with a block of the right bundle, whose late forces to the right and forward T opposes.
-const RIGHT_BLOCK: Vector = [0.90, 0.20, 0.20];
+const RIGHT_BLOCK: Vector = [0.85, 0.40, 0.20];
 /// Widths of the two sides of T as shares of QT: slow up, fast down.
 const RISE: f64 = 0.155;
 const FALL: f64 = 0.105;
