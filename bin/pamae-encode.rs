@@ -27,7 +27,7 @@ struct PamaeEncode {
     task: Option<Task>,
     #[command(flatten)]
     stream: StreamArgs,
-    /// Which cardiac cycle: published, median, all, or the number of a beat from 0.
+    /// Which cardiac cycle: published, median, all, whole (the record as if it were one), or a beat's number from 0.
     #[arg(long, value_name = "CYCLE", default_value = "published", value_parser = cycle)]
     cycle: CycleChoice,
     /// Frames that the cycle is resampled to [default: as the weights say].
@@ -89,7 +89,7 @@ impl Train {
         let data: Dataset<Ecg> = Dataset::open(&self.ecg)?;
         session.provenance = data.after(session.provenance);
         let on = data.about("ECGs");
-        let task = Pamae::new(data, config, session.variables(&[])?, recipe())?;
+        let task = Pamae::new(data, config, session.variables()?, recipe())?;
         let plan = args.plan(task.ids(), defaults(self.preset))?;
         let trained = train(task, &args, plan, session.settings.clone(), &session.provenance, log, None)?;
         session.finish(trained, &on, &args.output)
@@ -101,7 +101,11 @@ fn cycle(text: &str) -> std::result::Result<CycleChoice, String> {
         "published" => Ok(CycleChoice::Published),
         "median" => Ok(CycleChoice::Median),
         "all" => Ok(CycleChoice::All),
-        _ => text.parse().map(CycleChoice::Index).map_err(|_| "expected published, median, all or a number".to_owned()),
+        "whole" => Ok(CycleChoice::Whole),
+        _ => text
+            .parse()
+            .map(CycleChoice::Index)
+            .map_err(|_| "expected published, median, all, whole or a number".into()),
     }
 }
 

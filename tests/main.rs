@@ -30,4 +30,5 @@ mod rpeak;
 mod signal;
 mod simulate;
 mod simulate_ecg;
+mod simulate_waves;
 mod support;

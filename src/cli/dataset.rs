@@ -69,6 +69,11 @@ impl<N: Noun> Dataset<N> {
         format!("{} {noun} of {}{mark}", self.ids.len(), names.join(", "))
     }
 
+    /// The weights that made the records of the first file.
+    pub fn model(&self) -> Option<String> {
+        self.files.first().and_then(|(_, records)| records.borrow().provenance().model)
+    }
+
     /// Adds the origin of every file to a provenance.
     pub fn after(&self, provenance: Provenance) -> Provenance {
         self.files.iter().fold(provenance, |all, (_, records)| all.after(&records.borrow().provenance()))

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::io::output::Output;
 use crate::train::start::{start, variables};
 use crate::train::state::Settings;
+use crate::train::variables::Tensors;
 use crate::train::Variables;
 
 /// One run of a training program.
@@ -26,6 +27,8 @@ pub struct Session {
     pub settings: Settings,
     /// How the output is made.
     pub provenance: Provenance,
+    /// Tensors of the model that are not trained but saved with it.
+    pub fixed: Tensors,
     kind: Kind,
 }
 
@@ -52,7 +55,7 @@ impl Session {
         let mut settings = Settings::new();
         settings.insert("config".into(), value(&start.configs)?);
         settings.insert("init".into(), init.as_ref().map(Weights::id).into());
-        Ok(Session { device, weights, start, settings, provenance, kind })
+        Ok(Session { device, weights, start, settings, provenance, fixed: Tensors::new(), kind })
     }
 
     /// Adds something that the result depends on.
@@ -64,26 +67,47 @@ impl Session {
         Ok(())
     }
 
-    /// The variables of the network, without the tensors in `fixed`.
+    /// The variables of the network.
     ///
     /// # Errors
     /// Where the device has no room.
-    pub fn variables(&self, fixed: &[&str]) -> Result<Variables> {
-        variables(&self.start, self.kind, fixed, &self.device)
+    pub fn variables(&self) -> Result<Variables> {
+        variables(&self.start, self.kind, &self.device)
     }
 
-    /// Writes OUTPUT: the other models of the weights, and the trained one; `on` says what it was trained on.
+    /// The other models of the weights, and the trained one.
     ///
     /// # Errors
-    /// Where the models do not fit each other, or the file cannot be written.
-    pub fn finish(self, trained: Trained, on: &str, path: &Path) -> Result<()> {
+    /// Where a model of the weights cannot be read.
+    pub fn models(&self, trained: Tensors, origin: String) -> Result<Models> {
         let mut models = Models::default();
         if let Some(weights) = &self.weights {
             let others = weights.configs().kinds().into_iter().filter(|kind| *kind != self.kind);
             others.into_iter().try_for_each(|kind| models.take(kind, weights))?;
         }
         models.configs.copy(self.kind, &self.start.configs);
-        models.insert(self.kind, trained.weights, format!("trained on {on}, {}", trained.note));
+        models.insert(self.kind, trained.into_iter().chain(self.fixed.clone()), origin);
+        Ok(models)
+    }
+
+    /// The weights as they are in the middle of a training, as if they had been saved and opened.
+    ///
+    /// # Errors
+    /// Where they cannot be written to a temporary file.
+    pub fn preview(&self, trained: Tensors) -> Result<Weights> {
+        let folder = std::env::temp_dir();
+        let file =
+            tempfile::NamedTempFile::new_in(&folder).map_err(Error::io("making a temporary file in", &folder))?;
+        self.models(trained, "under way".to_owned())?.save(file.path(), &self.provenance)?;
+        Weights::open(file.path())
+    }
+
+    /// Writes OUTPUT; `on` says what the model was trained on.
+    ///
+    /// # Errors
+    /// Where the models do not fit each other, or the file cannot be written.
+    pub fn finish(self, trained: Trained, on: &str, path: &Path) -> Result<()> {
+        let models = self.models(trained.weights, format!("trained on {on}, {}", trained.note))?;
         let output = Output::begin(path, true)?;
         models.save(output.path(), &self.provenance)?;
         output.finish()

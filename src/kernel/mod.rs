@@ -31,6 +31,7 @@ pub mod gemm;
 pub mod math;
 pub mod norm;
 mod product;
+pub mod signal;
 pub mod simd;
 pub mod transformer;
 pub mod winograd;

@@ -3,9 +3,9 @@
 use super::{conv3d, op};
 use crate::kernel::gemm::Precision;
 use crate::kernel::norm::Groups;
-use candle_core::{bail, Result, Tensor, D};
+use candle_core::{bail, Result, Tensor, Var, D};
 use candle_nn::init::{ONE, ZERO};
-use candle_nn::{BatchNorm, BatchNormConfig, Init, Module, VarBuilder};
+use candle_nn::{BatchNorm, BatchNormConfig, Init, Module, ModuleT, VarBuilder};
 
 /// Tokens that a multilayer perceptron handles at a time where no gradient is wanted.
 const TOKENS: usize = 720;
@@ -180,6 +180,11 @@ impl Conv1d {
 
     /// x (B, in, N) -> (B, out, N').
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if op::has_kernels(x) {
+            let none = || Tensor::zeros(self.weight.dim(0)?, x.dtype(), x.device());
+            let bias = self.bias.clone().map_or_else(none, Ok)?;
+            return op::conv1d(x, &self.weight, &bias, self.stride, self.padding);
+        }
         conv3d::conv1d(x, &self.weight, self.bias.as_ref(), self.stride, self.padding)
     }
 }
@@ -187,7 +192,38 @@ impl Conv1d {
 /// Batch normalisation as PyTorch's: eps 1e-5, momentum 0.1. Its running statistics are the variables of the builder,
 /// so that training updates them where they are saved.
 pub fn batch_norm(channels: usize, vb: VarBuilder) -> Result<BatchNorm> {
-    candle_nn::batch_norm(channels, BatchNormConfig { eps: 1e-5, momentum: 0.1, ..BatchNormConfig::default() }, vb)
+    candle_nn::batch_norm(
+        channels,
+        BatchNormConfig { eps: BATCH_EPS, momentum: MOMENTUM, ..BatchNormConfig::default() },
+        vb,
+    )
+}
+
+/// Share of a batch's statistics in the running ones.
+const MOMENTUM: f64 = 0.1;
+/// Added to the variance of a batch.
+const BATCH_EPS: f64 = 1e-5;
+
+/// Batch normalisation of a signal (B, C, N): in training by the batch's statistics, which move the running ones; else by
+/// the running ones.
+pub fn batch_norm_forward(norm: &BatchNorm, x: &Tensor, train: bool) -> Result<Tensor> {
+    let Some((weight, bias)) = norm.weight_and_bias().filter(|_| op::has_kernels(x)) else {
+        return norm.forward_t(x, train);
+    };
+    let running = [norm.running_mean(), norm.running_var()];
+    if !train {
+        let [mean, variance] = running.map(Tensor::detach); // variables of the layer, but never trained
+        let scale = (weight / (variance + norm.eps())?.sqrt()?)?;
+        let shift = (bias - (mean * &scale)?)?;
+        return op::affine(x, &scale, &shift);
+    }
+    let (y, [mean, variance]) = op::batch_norm(x, weight, bias, norm.eps())?;
+    let count = (x.elem_count() / weight.elem_count().max(1)) as f64;
+    let unbiased = (variance * (count / (count - 1.0).max(1.0)))?; // as PyTorch keeps it
+    for (running, now) in running.into_iter().zip([mean, unbiased]) {
+        Var::from_tensor(running)?.set(&((running.detach() * (1.0 - MOMENTUM))? + (now * MOMENTUM)?)?)?;
+    }
+    Ok(y)
 }
 
 /// Group normalisation.

@@ -16,11 +16,13 @@ mod attention;
 mod conv;
 mod linear;
 mod norm;
+mod signal;
 
 pub use attention::attention;
 pub use conv::{conv3d, double_conv3d, norm_conv3d, residual, Residual};
 pub use linear::{gelu, linear};
 pub use norm::{group_norm, layer_norm};
+pub use signal::{affine, batch_norm, conv1d, double, max_pool};
 
 thread_local! {
     static BY_CANDLE: Cell<bool> = const { Cell::new(false) };

@@ -15,10 +15,11 @@
 //! Departures from the paper: none in the network; [`Config::published`] weighs the losses as the published code does.
 
 use candle_core::{bail, Result, Tensor};
-use candle_nn::{BatchNorm, ModuleT, VarBuilder};
+use candle_nn::{BatchNorm, VarBuilder};
 use serde::{Deserialize, Serialize};
 
-use super::layers::{batch_norm, mean_squared_error, Conv1d};
+use super::layers::{batch_norm, batch_norm_forward, mean_squared_error, Conv1d};
+use super::op;
 
 /// Leads of the ECG.
 const LEADS: usize = 12;
@@ -76,7 +77,7 @@ struct ConvNorm {
 
 impl ConvNorm {
     fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        self.norm.forward_t(&self.conv.forward(x)?, train)
+        batch_norm_forward(&self.norm, &self.conv.forward(x)?, train)
     }
 }
 
@@ -162,6 +163,9 @@ impl Encoder {
 
 /// Largest of each sample at an even place and its two neighbours: (B, C, N) -> (B, C, N/2 rounded up).
 fn max_pool(x: &Tensor) -> Result<Tensor> {
+    if op::has_kernels(x) {
+        return op::max_pool(x);
+    }
     let (b, c, n) = x.dims3()?;
     let x = if n % 2 == 1 { Tensor::cat(&[x, &x.narrow(2, n - 1, 1)?], 2)? } else { x.clone() };
     let pairs = x.contiguous()?.reshape((b, c, (), 2))?;
@@ -172,6 +176,9 @@ fn max_pool(x: &Tensor) -> Result<Tensor> {
 
 /// Twice as many samples by linear interpolation at half-pixel centres: (B, C, N) -> (B, C, 2N).
 fn double(x: &Tensor) -> Result<Tensor> {
+    if op::has_kernels(x) {
+        return op::double(x);
+    }
     let (b, c, n) = x.dims3()?;
     let before = Tensor::cat(&[&x.narrow(2, 0, 1)?, &x.narrow(2, 0, n - 1)?], 2)?;
     let after = Tensor::cat(&[&x.narrow(2, 1, n - 1)?, &x.narrow(2, n - 1, 1)?], 2)?;
@@ -266,6 +273,8 @@ pub enum CycleChoice {
     Index(usize),
     /// Every complete beat.
     All,
+    /// The whole record, not one beat: what alignment is compared with.
+    Whole,
 }
 
 /// The cycles of one record as (start, end exclusive) in samples of the phase; empty where the record has no such beat.
@@ -274,6 +283,7 @@ pub fn cycles(sin: &[f32], cos: &[f32], choice: CycleChoice) -> Vec<(usize, usiz
     match choice {
         CycleChoice::Published => vec![one_cycle(sin, cos)],
         CycleChoice::All => all,
+        CycleChoice::Whole => vec![(0, sin.len().min(cos.len()))],
         CycleChoice::Index(i) => all.get(i).copied().into_iter().collect(),
         CycleChoice::Median => {
             let mut by_length = all;

@@ -23,7 +23,7 @@ pub fn electrics(group: Group, person: &Person, heart: &Heart, lie_deg: f64, ran
     let atrium = heart.la_max_ml - 68.0;
     let mut rest = |sd: f64| sd * random.normal();
 
-    let qrs_ms = 90.0
+    let qrs_ms = 88.0
         + if person.male { 4.0 } else { 0.0 }
         + 0.09 * wide
         + 0.06 * (heart.mass_g - 90.0)
@@ -35,17 +35,17 @@ pub fn electrics(group: Group, person: &Person, heart: &Heart, lie_deg: f64, ran
         44.0 - 1.1 * heavy - 0.4 * (person.age - 63.0) - 12.0 * thick.max(0.0) - 1.2 * lie_deg - if_left(28.0)
             + rest(14.0);
     let qrs_t_deg =
-        30.0 + 62.0 * weak + 45.0 * thick.clamp(0.0, 1.2) + of(Group::Hypertrophic, 35.0) + if_left(60.0) + rest(7.0);
+        50.0 + 62.0 * weak + 45.0 * thick.clamp(0.0, 1.2) + of(Group::Hypertrophic, 35.0) + if_left(60.0) + rest(10.0);
     let t_mv = 0.36 * (-0.60 * weak - 0.010 * heavy - of(Group::Restrictive, 0.25) + rest(0.11)).exp();
     let st_mv = -0.05 * thick.max(0.0) - 0.03 * weak + rest(0.010);
-    let qtc_ms = 406.0
-        + if person.male { 0.0 } else { 11.0 }
+    let qtc_ms = 398.0
+        + if person.male { 0.0 } else { 21.0 }
         + 26.0 * weak
         + 18.0 * thick.max(0.0)
         + 0.55 * (qrs_ms - 95.0).max(0.0)
         + rest(9.0);
     let p_ms = 103.0 + 0.22 * atrium + rest(5.5);
-    let p_terminal_mv = 0.035 + 0.0009 * atrium + rest(0.010);
+    let p_terminal_mv = 0.035 + 0.0007 * atrium + rest(0.025);
     let p_mv = 0.125 * (0.0030 * (heart.ra_max_ml - 82.0) + rest(0.14)).exp();
     let pr_ms = 158.0 + 0.12 * atrium + 0.35 * (person.age - 63.0) + rest(13.0);
     let rr_sd_ms = 30.0 * (-0.80 * weak - 0.010 * (heart.heart_rate - 62.0) + rest(0.25)).exp();

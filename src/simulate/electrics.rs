@@ -5,8 +5,9 @@
 //! field of [`Electrics`] is met by construction: parts are laid out in shares of the duration asked for, then the loop is
 //! turned and scaled until it has the axis and the size asked for.
 //!
-//! The R peak is where lead II has the extreme of QRS, before noise: the highest point, unless the sinus beats of the record
-//! go down half as far again as they go up; then the lowest. An extra beat has its own direction by the same rule.
+//! The R peak is where lead II has the extreme of QRS before noise, as paper shows it (10 ms smooth, against the level around
+//! it): the highest point, unless the sinus beats of the record go down half as far again as they go up; then the lowest. The
+//! extra beats of a record have a direction of their own by the same rule.
 
 use ndarray::Array2;
 
@@ -126,7 +127,7 @@ impl Electrics {
             conduction: Conduction::Normal,
             qtc_ms: 415.0,
             t_mv: 0.45,
-            qrs_t_deg: 60.0,
+            qrs_t_deg: 50.0,
             st_mv: 0.03,
             infarct: None,
             rotation_deg: 0.0,

@@ -171,7 +171,7 @@ fn change(group: Group) -> Change {
     match group {
         Group::Healthy => change(1.0, None, 1.0, [1.0, 1.0], 0.005, 0.0, 0.0),
         Group::Hypertrophic => change(0.93, Some((0.68, 0.06)), 1.75, [1.45, 1.1], 0.03, 1.0, 0.15),
-        Group::Dilated => change(1.60, Some((0.31, 0.08)), 1.65, [1.55, 1.4], 0.35, 9.0, 0.13),
+        Group::Dilated => change(1.60, Some((0.31, 0.08)), 1.65, [1.55, 1.4], 0.22, 9.0, 0.13),
         Group::Restrictive => change(0.86, Some((0.52, 0.07)), 1.55, [1.85, 1.7], 0.06, 10.0, 0.12),
         Group::Ischaemic => change(1.08, None, 1.12, [1.2, 1.05], 0.06, 3.0, 0.10),
         Group::HeartFailure => change(1.25, Some((0.43, 0.10)), 1.40, [1.5, 1.35], 0.18, 8.0, 0.14),
@@ -236,7 +236,7 @@ impl Heart {
             delay_ms: [0.0; 16],
             shortening: shortening(group, ef, random),
             rv_edv_ml: 0.0,
-            rv_ef: (pick(0.54, 0.58) - 0.12 * weak + 0.05 * random.normal()).clamp(0.20, 0.75),
+            rv_ef: (pick(0.55, 0.58) - 0.12 * weak + 0.4 * (ef - mean) + 0.04 * random.normal()).clamp(0.20, 0.75),
             la_max_ml: (36.5 * bsa * left * (0.22 * random.normal()).exp()).clamp(25.0, 220.0),
             la_ef: (0.61 - 0.16 * (left - 1.0) - 0.08 * weak + 0.06 * random.normal()).clamp(0.15, 0.78),
             ra_max_ml: (pick(46.0, 40.0) * bsa * right * (0.22 * random.normal()).exp()).clamp(25.0, 230.0),
@@ -299,14 +299,14 @@ fn draw_conduction(left_block: f64, random: &mut Stream) -> Conduction {
     let at = random.uniform();
     match at {
         _ if at < left_block => Conduction::LeftBlock,
-        _ if at < left_block + 0.03 => Conduction::RightBlock,
+        _ if at < left_block + 0.015 => Conduction::RightBlock,
         _ => Conduction::Normal,
     }
 }
 
 fn draw_wall(group: Group, random: &mut Stream) -> [f64; 16] {
     let mut wall = NORMAL_WALL.map(|part| part * (0.05 * random.normal()).exp());
-    let septal = random.between(0.35, 1.0);
+    let septal = random.between(0.6, 1.4);
     if group == Group::Hypertrophic {
         SEPTUM.iter().for_each(|&segment| wall[segment] *= 1.0 + septal);
     }

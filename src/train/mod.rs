@@ -7,6 +7,7 @@
 //! | `variables` | the tensors of a network while they are trained, and their gradients |
 //! | `adamw`, `schedule`, `ema` | the optimiser, the learning rate, the running average of the weights |
 //! | `split` | which records validate, and in which order the others train |
+//! | `clip`, `latent` | clips and their latents as the trainers want them; the anatomy template |
 //! | `start` | the model that a training starts from |
 //! | `state`, `snapshot` | everything that is needed to go on, in one file |
 //! | `pamae`, `vae`, `flow` | the trainers |
@@ -16,7 +17,10 @@
 //! with the same number of threads).
 
 pub mod adamw;
+pub mod clip;
 pub mod ema;
+pub mod flow;
+pub mod latent;
 pub mod pamae;
 pub mod run;
 pub mod schedule;
@@ -25,6 +29,7 @@ pub mod split;
 pub mod start;
 pub mod state;
 pub mod task;
+pub mod vae;
 pub mod variables;
 
 pub use run::{End, Plan, Row, Training, Watch};

@@ -23,6 +23,18 @@ pub trait Records {
     fn get(&self, i: usize) -> Result<Self::Item>;
 }
 
+impl<R: Records + ?Sized> Records for Box<R> {
+    type Item = R::Item;
+
+    fn ids(&self) -> &[String] {
+        (**self).ids()
+    }
+
+    fn get(&self, i: usize) -> Result<R::Item> {
+        (**self).get(i)
+    }
+}
+
 /// How a network is optimised.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {

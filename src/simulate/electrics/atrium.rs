@@ -7,20 +7,20 @@ use super::Electrics;
 use crate::random::Stream;
 
 /// Centres of the two halves, shares of P.
-const RIGHT: f64 = 0.33;
-const LEFT: f64 = 0.66;
+const RIGHT: f64 = 0.29;
+const LEFT: f64 = 0.71;
 /// Each half lasts no longer than this, s: a long P has two humps.
-const LONGEST_WIDTH: f64 = 0.017;
+const LONGEST_WIDTH: f64 = 0.022;
 
 /// Draws the P wave of one heart, in seconds from its onset.
 pub fn draw(electrics: &Electrics, torso: &Torso, random: &mut Stream) -> Complex {
     let seconds = electrics.p_ms / 1000.0;
-    let width = (0.17 * seconds).min(LONGEST_WIDTH * (seconds / 0.1).max(1.0).sqrt());
+    let width = (0.20 * seconds).min(LONGEST_WIDTH);
     let mut vary = |v: Vector| v.map(|entry| entry + 0.06 * random.normal());
-    let (right, left) = (vary([0.35, 0.85, -0.42]), vary([0.70, 0.62, 0.0]));
+    let (right, left) = (vary([0.35, 0.85, -0.42]), vary([0.70, 0.74, 0.0]));
     let bump = |at: f64, dipole| Bump { at: at * seconds, rise: width, fall: width, dipole };
     let bumps = vec![bump(RIGHT, right), bump(LEFT, left)];
-    let mut p = Complex { bumps, end: seconds, edge: 0.22 * seconds };
+    let mut p = Complex { bumps, end: seconds, edge: 0.10 * seconds };
     set_height(&mut p, torso, electrics.p_mv);
     for _ in 0..4 {
         set_terminal(&mut p, torso, electrics.p_terminal_mv);

@@ -10,6 +10,8 @@ use crate::random::Stream;
 
 /// A downward deflection is the R peak where it is so many times the upward one.
 const DOWN: f64 = 1.5;
+/// The peak on paper is within so many samples of the peak itself.
+const NEAR: usize = 4;
 
 /// One heart.
 pub struct Heart {
@@ -78,26 +80,66 @@ impl Heart {
     /// The beats whose R peak lies in the record, from the leads before noise.
     pub fn beats(&self, leads: &[Vec<f64>; RECORDED]) -> Vec<Beat> {
         let two = &leads[1];
-        let down = |qrs: &Complex| {
-            let lead = |d: Vector| dot(self.torso.leads[1], d);
-            let (low, high) = qrs.path(0.0, 1.0).map(lead).fold((0.0f64, 0.0f64), |(l, h), v| (l.min(v), h.max(v)));
-            -low > DOWN * high
+        let shown = shown(two);
+        let whole: Vec<Deflection> = self.events.iter().filter_map(|e| self.deflection(two, &shown, e)).collect();
+        let down = |is_ectopic: bool| {
+            let same = whole.iter().filter(|d| d.is_ectopic == is_ectopic);
+            let (up, down) = same.fold((0.0, 0.0), |(up, down), d| (up + d.highest.1, down + d.lowest.1));
+            down > DOWN * up
         };
-        let (sinus_down, ectopic_down) = (down(&self.qrs), down(&self.ectopic.qrs));
+        let (sinus_down, ectopic_down) = (down(false), down(true));
         let inside = 0..(SECONDS * RATE_HZ) as i32;
-        let mut beats = Vec::new();
-        for &(onset_s, event) in self.events.iter().filter(|(_, event)| *event != Event::Blocked) {
-            let is_ectopic = event == Event::Ventricular;
-            let (qrs, is_down) = if is_ectopic { (&self.ectopic.qrs, ectopic_down) } else { (&self.qrs, sinus_down) };
-            let sign = if is_down { -1.0 } else { 1.0 };
-            let start = (onset_s * RATE_HZ + MARGIN as f64).max(0.0) as usize;
-            let piece = two.iter().enumerate().skip(start).take((qrs.end * RATE_HZ) as usize + 1);
-            let peak = piece.max_by(|a, b| (sign * a.1).total_cmp(&(sign * b.1)));
-            let r_peak = peak.map(|(n, _)| n as i32 - MARGIN as i32).filter(|n| inside.contains(n));
-            beats.extend(r_peak.map(|r_peak| Beat { onset_s, r_peak, is_ectopic }));
-        }
-        beats
+        let beat = |d: &Deflection| {
+            let is_down = if d.is_ectopic { ectopic_down } else { sinus_down };
+            let r_peak = if is_down { d.lowest.0 } else { d.highest.0 } as i32 - MARGIN as i32;
+            Beat { onset_s: d.onset_s, r_peak, is_ectopic: d.is_ectopic }
+        };
+        whole.iter().map(beat).filter(|beat| inside.contains(&beat.r_peak)).collect()
     }
+
+    /// How lead II goes up and down in the QRS of an event, where there is one.
+    fn deflection(&self, two: &[f64], shown: &[f64], &(onset_s, event): &(f64, Event)) -> Option<Deflection> {
+        let is_ectopic = event == Event::Ventricular;
+        let qrs = if is_ectopic { &self.ectopic.qrs } else { &self.qrs };
+        let start = onset_s * RATE_HZ + MARGIN as f64;
+        let (start, width) = ((start >= 0.0).then_some(start.round() as usize)?, (qrs.end * RATE_HZ).round() as usize);
+        let extreme = |signal: &[f64], from: usize, count: usize, sign: f64| {
+            let piece = signal.iter().enumerate().skip(from).take(count);
+            piece.map(|(n, v)| (n, sign * v)).max_by(|a, b| a.1.total_cmp(&b.1))
+        };
+        let peak = |sign: f64| {
+            let (near, size) = extreme(shown, start, width + 1, sign)?;
+            let (at, _) = extreme(two, near.saturating_sub(NEAR), 2 * NEAR + 1, sign)?;
+            Some((at, size))
+        };
+        let (highest, lowest) = (peak(1.0)?, peak(-1.0)?);
+        (event != Event::Blocked).then_some(Deflection { onset_s, is_ectopic, highest, lowest })
+    }
+}
+
+/// A lead as paper shows it: the mean over 10 ms against the level of a quarter of a second.
+fn shown(lead: &[f64]) -> Vec<f64> {
+    let mut sum = 0.0;
+    let sums: Vec<f64> = std::iter::once(0.0)
+        .chain(lead.iter().map(|v| {
+            sum += v;
+            sum
+        }))
+        .collect();
+    let mean = |n: usize, reach: usize| {
+        let (from, to) = (n.saturating_sub(reach), (n + reach + 1).min(lead.len()));
+        let upto = |k: usize| sums.get(k).copied().unwrap_or(0.0);
+        (upto(to) - upto(from)) / (to - from).max(1) as f64
+    };
+    (0..lead.len()).map(|n| mean(n, 2) - mean(n, 62)).collect()
+}
+
+/// QRS of one beat in lead II: sample and size of its highest and its lowest point.
+struct Deflection {
+    onset_s: f64,
+    is_ectopic: bool,
+    highest: (usize, f64),
+    lowest: (usize, f64),
 }
 
 /// Adds a wave that starts at `onset` seconds from the start of the record and lasts `seconds`.

@@ -3,11 +3,13 @@
 use super::vector::{add, dot, scale, unit, Vector};
 use super::ventricle;
 use super::wave::{ramp, Bump, Complex};
-use super::{Electrics, Infarct};
+use super::{Conduction, Electrics, Infarct};
 use crate::random::Stream;
 
 /// Where T points when it is free to: left, down, forward.
 const USUAL: Vector = [0.62, 0.50, -0.60];
+/// The same with a block of the right bundle, whose late forces to the right and forward T opposes.
+const RIGHT_BLOCK: Vector = [0.85, 0.40, 0.20];
 /// Widths of the two sides of T as shares of QT: slow up, fast down.
 const RISE: f64 = 0.155;
 const FALL: f64 = 0.105;
@@ -51,14 +53,15 @@ impl Recovery {
 /// Draws ST and T for a QRS and an interval between beats in seconds.
 pub fn draw(electrics: &Electrics, qrs: &Complex, rr: f64, random: &mut Stream) -> Recovery {
     let qt = (electrics.qtc_ms / 1000.0 * rr.cbrt()).max(qrs.end + 0.12);
-    let mean = unit(qrs.mean(0.0, 1.0));
+    let (from, to) = ventricle::axis_part(electrics.conduction);
+    let mean = unit(qrs.mean(from, to));
     let fall = FALL * qt * (0.04 * random.normal()).exp();
     let at = qt - 2.0 * fall;
     let rise = (RISE * qt * (0.05 * random.normal()).exp()).min((at - qrs.end) / 2.8);
-    let usual = USUAL.map(|entry| entry + 0.05 * random.normal());
-    let direction = unit(electrics.infarct.map_or(turned(mean, usual, electrics.qrs_t_deg), |infarct| {
-        away(turned(mean, usual, electrics.qrs_t_deg), infarct)
-    }));
+    let usual = if electrics.conduction == Conduction::RightBlock { RIGHT_BLOCK } else { USUAL };
+    let usual = usual.map(|entry| entry + 0.05 * random.normal());
+    let turned = turned(mean, usual, electrics.qrs_t_deg);
+    let direction = unit(electrics.infarct.map_or(turned, |infarct| away(turned, infarct)));
     let t = Bump { at, rise, fall, dipole: scale(direction, electrics.t_mv) };
     Recovery { t, st: scale(mean, electrics.st_mv), j: qrs.end, stretch: 1.0 }
 }
@@ -72,5 +75,5 @@ fn turned(mean: Vector, usual: Vector, degrees: f64) -> Vector {
 
 /// T turns away from a scar.
 fn away(direction: Vector, infarct: Infarct) -> Vector {
-    add(direction, -1.2 * infarct.extent.clamp(0.0, 1.0), ventricle::direction(infarct.territory))
+    add(direction, -2.0 * infarct.extent.clamp(0.0, 1.0), ventricle::direction(infarct.territory))
 }

@@ -17,10 +17,10 @@ use crate::random::Stream;
 type Part = (f64, f64, Vector);
 
 const NORMAL: [Part; 5] = [
-    (0.14, 0.065, [-0.18, -0.02, -0.26]),
-    (0.32, 0.085, [0.22, 0.18, -0.48]),
-    (0.47, 0.090, [1.00, 0.66, 0.34]),
-    (0.64, 0.085, [0.22, -0.02, 0.72]),
+    (0.14, 0.065, [-0.10, -0.02, -0.26]),
+    (0.32, 0.085, [0.22, 0.18, -0.44]),
+    (0.47, 0.090, [1.00, 0.66, 0.40]),
+    (0.64, 0.085, [0.22, -0.02, 0.82]),
     (0.82, 0.070, [-0.14, -0.16, 0.12]),
 ];
 const LEFT_BLOCK: [Part; 4] = [
@@ -69,7 +69,7 @@ fn complex(parts: &[Part], seconds: f64, random: &mut Stream) -> Complex {
         let dipole = dipole.map(|entry| size * entry + DIRECTION * random.normal());
         bumps.push(Bump { at, rise: width, fall: width, dipole });
     }
-    Complex { bumps, end: seconds, edge: 0.16 * seconds }
+    Complex { bumps, end: seconds, edge: 0.10 * seconds }
 }
 
 /// The part of QRS whose axis is meant: all of it; with a block of the right bundle the part of the left ventricle.
@@ -80,14 +80,23 @@ pub fn axis_part(conduction: Conduction) -> (f64, f64) {
     }
 }
 
-/// Turns QRS in the frontal plane until leads I and aVF show the axis.
+/// Turns QRS in the frontal plane until leads I and aVF show the axis; as near as that body allows, where most of the
+/// loop lies front to back.
 fn set_axis(qrs: &mut Complex, electrics: &Electrics, torso: &Torso) {
     let (from, to) = axis_part(electrics.conduction);
-    for _ in 0..30 {
-        let off = electrics.axis_deg - torso.axis_deg(qrs.mean(from, to));
-        let off = (off + 180.0).rem_euclid(360.0) - 180.0;
-        qrs.map(|dipole| turn_frontal(dipole, 0.8 * off));
+    let mean = qrs.mean(from, to);
+    let off = |turn: f64| {
+        let off = torso.axis_deg(turn_frontal(mean, turn)) - electrics.axis_deg;
+        ((off + 180.0).rem_euclid(360.0) - 180.0).abs()
+    };
+    let (mut best, mut step) = (0.0, 4.0);
+    while step > 0.01 {
+        let reach = if step == 4.0 { 45 } else { 4 };
+        let near = (-reach..=reach).map(|k| best + step * f64::from(k));
+        best = near.min_by(|a, b| off(*a).total_cmp(&off(*b))).unwrap_or(best);
+        step /= 4.0;
     }
+    qrs.map(|dipole| turn_frontal(dipole, best));
 }
 
 fn set_size(qrs: &mut Complex, size_mv: f64) {
@@ -132,11 +141,11 @@ pub struct Ectopic {
 /// From the right outflow tract (left block, axis down), the left one (right block, axis down), and the back of the left
 /// ventricle (right block, axis up), with their share of resting extra beats.
 const ORIGINS: [(f64, [Part; 3]); 3] = [
-    (0.55, [(0.20, 0.10, [-0.05, 0.50, -0.15]), (0.44, 0.13, [0.35, 1.20, 0.30]), (0.68, 0.12, [0.40, 0.60, 0.60])]),
-    (0.25, [(0.20, 0.10, [0.10, 0.40, -0.30]), (0.44, 0.13, [-0.30, 1.10, -0.55]), (0.68, 0.12, [-0.45, 0.70, -0.30])]),
+    (0.55, [(0.22, 0.09, [-0.10, 0.55, -0.20]), (0.45, 0.10, [0.35, 1.20, 0.30]), (0.70, 0.10, [0.40, 0.50, 0.60])]),
+    (0.25, [(0.22, 0.09, [0.15, 0.45, -0.30]), (0.45, 0.10, [-0.30, 1.10, -0.55]), (0.70, 0.10, [-0.45, 0.50, -0.30])]),
     (
         0.20,
-        [(0.22, 0.11, [0.10, -0.30, -0.40]), (0.45, 0.13, [-0.30, -1.05, -0.60]), (0.68, 0.12, [-0.60, -0.70, -0.30])],
+        [(0.22, 0.09, [0.15, -0.40, -0.40]), (0.45, 0.10, [-0.30, -1.05, -0.60]), (0.70, 0.10, [-0.60, -0.60, -0.30])],
     ),
 ];
 
@@ -148,7 +157,7 @@ pub fn draw_ectopic(electrics: &Electrics, random: &mut Stream) -> Ectopic {
         left <= 0.0
     };
     let (_, parts) = ORIGINS.iter().find(is_it).unwrap_or(&ORIGINS[0]);
-    let seconds = (electrics.qrs_ms / 1000.0 * 1.6).clamp(0.14, 0.18);
+    let seconds = (electrics.qrs_ms / 1000.0 * 1.55).clamp(0.13, 0.165);
     let mut qrs = complex(parts, seconds, random);
     set_size(&mut qrs, 1.25 * electrics.qrs_mv);
     let against = Electrics {
