@@ -7,8 +7,7 @@
 //! Four nouns ([`Ecg`], [`Features`], [`Cine`], [`Row`] of a table) and one arrow between nouns per program.
 //! Modules sit on floors; a module uses only floors below its own: [`error`] and [`random`]; [`data`]; [`io`],
 //! [`signal`] and [`simulate`];
-//! [`model`], [`tensor`] and
-//! [`checkpoint`]; [`train`], [`infer`] and [`inspect`]; [`cli`]; the programs in `bin/`.
+//! [`model`], [`tensor`], [`checkpoint`] and [`bundled`]; [`train`], [`infer`] and [`inspect`]; [`cli`]; the programs in `bin/`.
 
 pub mod bundled;
 pub mod checkpoint;

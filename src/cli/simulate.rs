@@ -163,7 +163,7 @@ struct Cohort {
 }
 
 enum PictureSink {
-    Series(SeriesFolders),
+    Series(Box<SeriesFolders>),
     Clips(Box<CineWriter>),
 }
 
@@ -178,7 +178,7 @@ impl Cohort {
             ),
             false => (
                 EcgSink::begin(&at("ecg"), Format::Wfdb, &as_drawn(), provenance)?,
-                PictureSink::Series(SeriesFolders::begin(&at("cine"), provenance)?),
+                PictureSink::Series(Box::new(SeriesFolders::begin(&at("cine"), provenance)?)),
             ),
         };
         let first = participant(args.seed, args.start, args.group);
