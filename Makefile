@@ -7,7 +7,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .NOTPARALLEL:
-.PHONY: help setup demo test fmt clippy unit doc size bench miri install check-cuda clean
+.PHONY: help setup demo test fmt clippy unit doc size bench weights evaluate miri install check-cuda clean
 
 CARGO_TARGET_DIR ?= target
 BIN = $(CARGO_TARGET_DIR)/release
@@ -21,6 +21,8 @@ help:
 	@echo 'make demo        build the programs and run the pipeline of the README on testdata/, into demo/'
 	@echo 'make test        format, lints, tests, documentation'
 	@echo 'make bench       seconds and GFLOP/s at the published size, beside PyTorch (a quarter of an hour)'
+	@echo 'make weights     train the bundled weights on simulated hearts (hours; goes on where it was stopped)'
+	@echo 'make evaluate    what the bundled weights do on fresh simulated hearts (SEED=n, COUNT=n; ten minutes)'
 	@echo 'make miri        the kernels under Miri (needs a nightly Rust with Miri)'
 	@echo 'make install     install the programs (PREFIX=DIR for DIR/bin)'
 	@echo 'make check-cuda  compile with --features cuda, with an nvcc from PyPI where there is none'
@@ -65,6 +67,15 @@ miri: setup
 
 bench: setup
 	@$(ENV) export FEATURES; .ci/bench.sh
+
+weights: setup
+	@$(ENV) cargo build --release --locked --bins $$FEATURES
+	@BIN=$(BIN) .ci/weights.sh
+
+SEED ?= 1
+COUNT ?= 500
+evaluate: setup
+	@$(ENV) cargo bench --locked --bench evaluate $$FEATURES -- SEED=$(SEED) COUNT=$(COUNT)
 
 install: setup
 	@$(ENV) cargo install --path . --locked --force $$FEATURES $(if $(PREFIX),--root '$(abspath $(PREFIX))')

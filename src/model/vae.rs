@@ -76,7 +76,7 @@ impl Config {
             multipliers: vec![1, 2, 4, 4],
             blocks: 1,
             attention_levels: vec![3],
-            training_frames: 8,
+            training_frames: 4,
             ..Config::published()
         }
     }
