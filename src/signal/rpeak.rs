@@ -263,6 +263,9 @@ impl Hunt {
     }
 }
 
+/// A beat that points the other way by so much more than the usual way is marked there: an extra beat from elsewhere.
+const OTHER_WAY: f64 = 2.5;
+
 /// Moves each beat to the extreme of the lead nearby.
 fn sharpen(x: &[f64], smooth: &[f64], beats: &[usize], rate_hz: f64) -> Vec<usize> {
     let samples = |seconds: f64| (seconds * rate_hz).round() as usize;
@@ -275,6 +278,8 @@ fn sharpen(x: &[f64], smooth: &[f64], beats: &[usize], rate_hz: f64) -> Vec<usiz
     let sign = if size(-1.0) > 1.5 * size(1.0) { -1.0 } else { 1.0 };
     let mut peaks: Vec<usize> = Vec::new();
     for &beat in beats {
+        let height = |sign| around(smooth, beat, samples(0.08), sign).map_or(0.0, |found| found.1);
+        let sign = if height(-sign) > OTHER_WAY * height(sign).max(0.0) { -sign } else { sign };
         let near = around(smooth, beat, samples(0.08), sign).and_then(|(at, _)| around(x, at, samples(0.008), sign));
         if let Some((at, _)) = near.filter(|near| peaks.last().is_none_or(|last| near.0 > *last)) {
             peaks.push(at);
@@ -311,6 +316,18 @@ mod tests {
             let expected: Vec<usize> = (0..12).map(|k| 150 + 400 * k).collect();
             assert_eq!(qrs(&lead, 500.0).unwrap(), expected, "beat {weak}");
         }
+    }
+
+    #[test]
+    fn an_extra_beat_that_points_down_among_upright_ones_is_marked_at_its_lowest_point() {
+        let mut lead = beats(0.2, 1.0);
+        for (n, v) in lead.iter_mut().enumerate().skip(4 * 400).take(400) {
+            *v = -1.6 * (-0.5 * ((n as f64 - 1750.0) / 16.0).powi(2)).exp();
+        }
+        let expected: Vec<usize> = (0..13).map(|k| 150 + 400 * k).filter(|&p| p < 5000).collect();
+        let found = qrs(&lead, 500.0).unwrap();
+        assert_eq!(found.len(), expected.len(), "{found:?}");
+        assert!(found.iter().zip(expected).all(|(f, e)| f.abs_diff(e) <= 2), "{found:?}");
     }
 
     #[test]

@@ -57,7 +57,11 @@ pub struct Series {
 
 /// Participant `index` of the cohort of `seed`; of `group` where one is given, else of the group that falls to them.
 pub fn participant(seed: u64, index: u64, group: Option<Group>) -> Participant {
-    let id = format!("H{seed}-{index:06}");
+    // A cohort of one group is a cohort of its own: nobody else may have these names.
+    let id = match group {
+        None => format!("H{seed}-{index:06}"),
+        Some(group) => format!("H{seed}-{}-{index:06}", group.name()),
+    };
     let mut random = Stream::new("ecgflow heart 1", seed, &id, 0);
     let (group, person, heart) = population::draw(group, &mut random);
     let lie = LIE_DEG.1 * random.normal();
