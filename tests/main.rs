@@ -26,3 +26,5 @@ mod quality;
 mod rpeak;
 mod signal;
 mod support;
+mod trainers;
+mod training;
