@@ -32,3 +32,5 @@ mod simulate;
 mod simulate_ecg;
 mod simulate_waves;
 mod support;
+mod trainers;
+mod training;
