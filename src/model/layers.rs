@@ -100,6 +100,19 @@ impl Conv3d {
         Ok(Conv3d { weight, bias: vb.get_with_hints(out, "bias", init)?, stride, padding })
     }
 
+    /// `weight` (out, in, kt, kh, kw) alone.
+    pub fn no_bias(
+        (fan_in, out): (usize, usize),
+        [kt, kh, kw]: [usize; 3],
+        stride: [usize; 3],
+        padding: [usize; 3],
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let weight = vb.get_with_hints((out, fan_in, kt, kh, kw), "weight", uniform(fan_in * kt * kh * kw))?;
+        let bias = Tensor::zeros(out, weight.dtype(), weight.device())?;
+        Ok(Conv3d { weight, bias, stride, padding })
+    }
+
     /// A 3 x 3 x 3 kernel that keeps the size.
     pub fn cube(sizes: (usize, usize), vb: VarBuilder) -> Result<Self> {
         Conv3d::new(sizes, [3; 3], [1; 3], [1; 3], vb)

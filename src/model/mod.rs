@@ -6,6 +6,8 @@
 //! | `vae` | 3D variational autoencoder of the clip | section 3.2 |
 //! | `amdf` | anatomy-motion disentangled flow: DiT velocity and sampler | section 3.2 |
 //! | `vit` | vision transformer for phenotypes and diagnoses | section 3.3 |
+//! | `discriminator` | PatchGAN of the clip: the adversarial term of the VAE's training | section 3.2 |
+//! | `lpips` | learned perceptual distance of images: the perceptual term, and a score | section 3.2 |
 //! | `layers` | blocks that two or more of them share | |
 //! | `conv3d` | convolution over frames, rows and columns | |
 //! | `attention` | attention that never holds the full score matrix | |
@@ -19,6 +21,7 @@
 pub mod amdf;
 pub mod attention;
 pub mod conv3d;
+pub mod discriminator;
 pub mod layers;
 pub mod op;
 pub mod pamae;
