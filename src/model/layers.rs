@@ -113,6 +113,19 @@ impl Conv3d {
         Ok(Conv3d { weight, bias, stride, padding })
     }
 
+    /// A kernel of k rows and columns within each frame, stored as for images: `weight` (out, in, k, k) and `bias` (out).
+    pub fn planar(
+        (fan_in, out): (usize, usize),
+        k: usize,
+        (stride, padding): (usize, usize),
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let init = uniform(fan_in * k * k);
+        let weight = vb.get_with_hints((out, fan_in, k, k), "weight", init)?.unsqueeze(2)?;
+        let bias = vb.get_with_hints(out, "bias", init)?;
+        Ok(Conv3d { weight, bias, stride: [1, stride, stride], padding: [0, padding, padding] })
+    }
+
     /// A 3 x 3 x 3 kernel that keeps the size.
     pub fn cube(sizes: (usize, usize), vb: VarBuilder) -> Result<Self> {
         Conv3d::new(sizes, [3; 3], [1; 3], [1; 3], vb)

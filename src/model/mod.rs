@@ -23,6 +23,7 @@ pub mod attention;
 pub mod conv3d;
 pub mod discriminator;
 pub mod layers;
+pub mod lpips;
 pub mod op;
 pub mod pamae;
 pub mod vae;

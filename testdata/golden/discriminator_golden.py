@@ -74,10 +74,10 @@ def main(out):
     golden["real"], golden["decoded"] = numbers(on_real), numbers(on_decoded)
     golden["running"] = {n: numbers(t) for n, t in net.state_dict().items() if "running" in n}
     loss = 0.5 * (F.relu(1 - on_real).mean() + F.relu(1 + on_decoded).mean())
-    golden["discriminator_loss"] = float(loss)
+    golden["discriminator_loss"] = float(loss.detach())
     golden["gradient_norm"] = {n: float(g.norm()) for (n, _), g in zip(net.named_parameters(), torch.autograd.grad(loss, list(net.parameters()), retain_graph=True))}
     adversarial = -on_decoded.mean()
-    golden["generator_loss"] = float(adversarial)
+    golden["generator_loss"] = float(adversarial.detach())
     (slope,) = torch.autograd.grad(adversarial, decoded)
     golden["generator_gradient"] = numbers(slope.flatten()[::997])
     net.eval()
@@ -96,7 +96,7 @@ def main(out):
     mean, std = bright.mean((-2, -1), keepdim=True), bright.std((-2, -1), keepdim=True)
     golden["outlier_penalty"] = float(F.relu(bright - mean - 3 * std).mean())
     with open(out, "w") as file:
-        json.dump(golden, file, indent=1)
+        json.dump(golden, file, separators=(",", ":"))
 
 
 main(sys.argv[1])
