@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use ecgflow::checkpoint::{Kind, Weights};
 use ecgflow::cli::args::{count, non_negative, ComputeArgs, LogArgs, PrecisionArgs, RejectArgs, StreamArgs};
-use ecgflow::cli::{self, clips::ClipArgs, log::Log, reject::Rejects, Program};
+use ecgflow::cli::clips::{decode, ClipArgs};
+use ecgflow::cli::{self, generator::GeneratorArgs, log::Log, reject::Rejects, Program};
 use ecgflow::infer::generate::{draws, Decode, Flow};
-use ecgflow::io::hdf5::{format, FeaturesReader, LatentReader, Reader};
+use ecgflow::io::hdf5::{format, FeaturesReader, Reader};
 use ecgflow::io::Source;
 use ecgflow::model::amdf::{Sampling, TimeGrid};
 use ecgflow::{Error, Result};
@@ -17,8 +18,11 @@ use ecgflow::{Error, Result};
 /// Reads what pamae-encode writes, or latents to decode; writes clips of values from 0 to 1, marked synthetic. The same
 /// record, seed and draw give the same clip whatever the batch, the shard or the number of threads.
 #[derive(Parser)]
-#[command(version, name = "amdf-sample", after_help = EXAMPLES)]
+#[command(version, name = "amdf-sample", after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct AmdfSample {
+    #[command(subcommand)]
+    task: Option<Task>,
     #[command(flatten)]
     stream: StreamArgs,
     /// Clips for each record; more than one are named ID.draw0, ID.draw1, ...
@@ -103,24 +107,13 @@ impl AmdfSample {
             )));
         }
         let precision = self.precision.on(self.compute.device, log)?;
-        let decode = Decode::open(weights, precision, &self.compute.device.open()?)?;
-        let shown = source.shown().to_owned();
-        let reader = LatentReader::open(source)?;
-        decode.check(reader.size()).map_err(|e| e.in_file(&shown))?;
-        log.weights(weights, Kind::Vae);
-        let provenance = cli::provenance_after(Self::NAME, &reader.provenance(), weights);
-        let provenance = cli::computed_in(provenance, precision);
-        let mut outputs = self.clips.begin(&self.stream.output, &provenance, reader.records())?;
-        let rejects = Rejects::begin(&self.rejects, log, &provenance)?;
-        let bar = log.progress(reader.records());
-        for batch in cli::batches(reader, self.compute.batch, &rejects) {
-            let latents = batch?;
-            outputs.put(&latents, Some(&decode.run(&latents)?))?;
-            bar.inc(latents.len() as u64);
-        }
-        rejects.finish()?;
-        outputs.finish()
+        decode(Self::NAME, source, weights, precision, (&self.stream, &self.clips, &self.compute, &self.rejects), log)
     }
+}
+
+#[derive(Subcommand)]
+enum Task {
+    Train(Box<GeneratorArgs>),
 }
 
 impl Program for AmdfSample {
@@ -131,8 +124,11 @@ impl Program for AmdfSample {
     }
 
     fn run(self, log: &Log) -> Result<()> {
+        if let Some(Task::Train(task)) = self.task {
+            return task.run(Self::NAME, log);
+        }
         cli::use_threads(self.compute.threads.threads)?;
-        let weights = Weights::open(&self.compute.weights)?;
+        let weights = self.compute.open_weights()?;
         let source = Source::open(&self.stream.input)?;
         match Reader::format_of(&source).as_deref() {
             Some(format::LATENT) => self.decode(source, &weights, log),

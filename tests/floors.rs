@@ -24,7 +24,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("train", &["error", "random", "data", "signal", "simulate", "metric", "kernel", "model", "tensor", "checkpoint", "bundled"]),
     ("infer", &["error", "random", "data", "signal", "metric", "kernel", "model", "tensor", "checkpoint", "bundled"]),
     ("inspect", &["error", "data", "io", "checkpoint"]),
-    ("cli", &["error", "random", "data", "io", "signal", "metric", "kernel", "tensor", "checkpoint", "bundled", "infer"]),
+    ("cli", &["error", "random", "data", "io", "signal", "metric", "kernel", "tensor", "checkpoint", "bundled", "infer", "train"]),
 ];
 
 /// Names that say nothing about what is inside.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::log::Log;
+use crate::checkpoint::Weights;
 use crate::error::{Error, Result as Done};
 use crate::io::array::AxisOrder;
 use crate::io::{ReadOptions, Unit};
@@ -98,8 +99,8 @@ pub struct ThreadArgs {
 #[derive(Args, Debug, Clone)]
 pub struct ComputeArgs {
     /// Weights file (safetensors made by ecgflow).
-    #[arg(long, value_name = "FILE", help_heading = "Computing")]
-    pub weights: PathBuf,
+    #[arg(long, value_name = "FILE", required = true, help_heading = "Computing")]
+    pub weights: Option<PathBuf>,
     /// cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "cpu", help_heading = "Computing")]
     pub device: DeviceChoice,
@@ -109,6 +110,17 @@ pub struct ComputeArgs {
     /// Records handed to the GPU at a time; on the processor they are read ahead and computed one by one.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = batch, help_heading = "Computing")]
     pub batch: usize,
+}
+
+impl ComputeArgs {
+    /// Opens the weights.
+    ///
+    /// # Errors
+    /// Where they cannot be opened, or none were named.
+    pub fn open_weights(&self) -> Done<Weights> {
+        let path = self.weights.as_deref().ok_or_else(|| Error::usage("--weights FILE is missing"))?;
+        Weights::open(path)
+    }
 }
 
 /// How exactly products are computed.

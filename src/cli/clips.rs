@@ -4,13 +4,18 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::args::{ComputeArgs, RejectArgs, StreamArgs};
+use super::log::Log;
+use super::reject::Rejects;
+use crate::checkpoint::{Kind, Weights};
 use crate::data::cine::{Cine, Latent};
 use crate::data::Provenance;
 use crate::error::{Error, Result};
-use crate::io::gif;
-use crate::io::hdf5::{CineWriter, LatentWriter};
+use crate::infer::generate::Decode;
+use crate::io::hdf5::{CineWriter, LatentReader, LatentWriter};
 use crate::io::output::Output;
-use crate::io::Sink;
+use crate::io::{gif, Sink, Source};
+use crate::kernel::gemm::Precision;
 
 /// Which outputs besides the clips, or instead of them.
 #[derive(Args, Debug, Clone)]
@@ -120,6 +125,37 @@ impl ClipOutputs {
         }
         self.clips.map_or(Ok(()), CineWriter::finish)
     }
+}
+
+/// Latents -> clips.
+///
+/// # Errors
+/// Whatever stops the work.
+pub fn decode(
+    name: &'static str,
+    source: Source,
+    weights: &Weights,
+    precision: Precision,
+    (stream, clips, compute, rejects): (&StreamArgs, &ClipArgs, &ComputeArgs, &RejectArgs),
+    log: &Log,
+) -> Result<()> {
+    let decode = Decode::open(weights, precision, &compute.device.open()?)?;
+    let shown = source.shown().to_owned();
+    let reader = LatentReader::open(source)?;
+    decode.check(reader.size()).map_err(|e| e.in_file(&shown))?;
+    log.weights(weights, Kind::Vae);
+    let provenance = super::provenance_after(name, &reader.provenance(), weights);
+    let provenance = super::computed_in(provenance, precision);
+    let mut outputs = clips.begin(&stream.output, &provenance, reader.records())?;
+    let rejects = Rejects::begin(rejects, log, &provenance)?;
+    let bar = log.progress(reader.records());
+    for batch in super::batches(reader, compute.batch, &rejects) {
+        let latents = batch?;
+        outputs.put(&latents, Some(&decode.run(&latents)?))?;
+        bar.inc(latents.len() as u64);
+    }
+    rejects.finish()?;
+    outputs.finish()
 }
 
 impl Pictures {

@@ -82,6 +82,19 @@ impl Log {
         bar.with_prefix(self.name)
     }
 
+    /// A progress bar over the steps of a training, with a message of its own; drawn on a terminal only.
+    pub fn steps(&self, steps: u64) -> ProgressBar {
+        if self.level < 0 || !io::stderr().is_terminal() {
+            return ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::hidden());
+        }
+        let bar = ProgressBar::new(steps);
+        let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg}, {per_sec}, {eta} left");
+        if let Ok(style) = style {
+            bar.set_style(style);
+        }
+        bar.with_prefix(self.name)
+    }
+
     /// A progress bar over `records`; drawn on a terminal only.
     pub fn progress(&self, records: usize) -> ProgressBar {
         if self.level < 0 || !io::stderr().is_terminal() {

@@ -4,6 +4,7 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use clap::Parser;
 
@@ -16,12 +17,17 @@ use crate::kernel::gemm::Precision;
 pub mod args;
 pub mod check;
 pub mod clips;
+pub mod dataset;
 pub mod ecg;
+pub mod generator;
+pub mod journal;
 pub mod log;
 pub mod ordered;
 pub mod predict;
 pub mod prepare;
 pub mod reject;
+pub mod session;
+pub mod train;
 
 use args::LogArgs;
 use log::Log;
@@ -86,16 +92,33 @@ fn do_not_lock_files() {
     }
 }
 
-/// On SIGINT and SIGTERM: removes unfinished outputs, then ends as the signal would have.
+/// What the next signal does: [`POLITE`] asks the work to stop, anything else ends the program.
+static STOP: AtomicU8 = AtomicU8::new(0);
+const POLITE: u8 = 1;
+const ASKED: u8 = 2;
+
+/// From now on the first SIGINT, SIGTERM or SIGHUP asks the work to stop; the second ends the program.
+pub fn stop_on_signals() {
+    STOP.store(POLITE, Ordering::SeqCst);
+}
+
+/// Whether a signal has asked the work to stop.
+pub fn is_stop_asked() -> bool {
+    STOP.load(Ordering::SeqCst) == ASKED
+}
+
+/// On SIGINT and SIGTERM, unless the work is to stop by itself: removes unfinished outputs, then ends as the signal would have.
 fn remove_unfinished_on_signals() {
     #[cfg(unix)]
     {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
         let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
         std::thread::spawn(move || {
-            if let Some(signal) = signals.forever().next() {
-                remove_unfinished();
-                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            for signal in signals.forever() {
+                if STOP.compare_exchange(POLITE, ASKED, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+                    remove_unfinished();
+                    let _ = signal_hook::low_level::emulate_default_handler(signal);
+                }
             }
         });
     }

@@ -3,7 +3,7 @@
 use super::args::{ComputeArgs, RejectArgs, StreamArgs, TableArgs};
 use super::log::Log;
 use super::reject::Rejects;
-use crate::checkpoint::{Kind, Weights};
+use crate::checkpoint::Kind;
 use crate::error::{Fault, Result};
 use crate::infer::predict::Predict;
 use crate::io::hdf5::CineReader;
@@ -25,7 +25,7 @@ pub fn predict(
 ) -> Result<()> {
     super::use_threads(compute.threads.threads)?;
     let device = compute.device.open()?;
-    let weights = Weights::open(&compute.weights)?;
+    let weights = compute.open_weights()?;
     let network = Predict::open(&weights, kind, &device)?;
     log.weights(&weights, kind);
     let source = Source::open(&stream.input)?;

@@ -9,6 +9,11 @@ use crate::error::{Fault, Result};
 /// Number of standard leads.
 pub const LEADS: usize = 12;
 
+/// Rate that the networks read, samples a second.
+pub const RATE_HZ: f64 = 500.0;
+/// Samples that the networks read: ten seconds.
+pub const SAMPLES: usize = 5000;
+
 /// Minus signs before the name of a lead.
 const MINUS: [char; 3] = ['-', '\u{2212}', '\u{2013}'];
 
@@ -169,6 +174,26 @@ impl Ecg {
             return Err(fault("").field(at).expected("a finite value in mV", value).into());
         }
         Ok(())
+    }
+
+    /// Refuses an ECG that the networks cannot read; `doing` is what was to be done with it.
+    ///
+    /// # Errors
+    /// Where the rate is not 500 Hz or the length not ten seconds.
+    pub fn accept(self, doing: &str) -> Result<Ecg> {
+        let fault = |field: &str| Fault::new(doing, "").record(&self.id).field(field);
+        let hint = "prepare the original ECG with ecg-prep --preset clean";
+        let is_its_rate = (self.rate_hz - RATE_HZ).abs() <= 1e-6; // false for NaN
+        if !is_its_rate {
+            let found = format!("{} Hz", self.rate_hz);
+            return Err(fault("fs").expected(format!("{RATE_HZ} Hz"), found).hint(hint).into());
+        }
+        let (leads, samples) = self.samples_mv.dim();
+        if (leads, samples) != (LEADS, SAMPLES) {
+            let expected = format!("{LEADS} leads x {SAMPLES} samples");
+            return Err(fault("/ecg").expected(expected, format!("{leads} x {samples}")).hint(hint).into());
+        }
+        Ok(self)
     }
 }
 

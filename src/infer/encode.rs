@@ -5,16 +5,12 @@ use ndarray::{Array1, Array2};
 
 use super::{by_device, finite, stack};
 use crate::checkpoint::{Kind, Weights};
-use crate::data::ecg::{Ecg, LEADS};
+use crate::data::ecg::Ecg;
 use crate::data::features::Features;
 use crate::error::{Error, Fault, Result};
 use crate::model::pamae::{align, cycles, phase_angle, CycleChoice, Encoder};
 use crate::tensor;
 
-/// Rate that PA-MAE reads, samples a second.
-pub const RATE_HZ: f64 = 500.0;
-/// Samples that PA-MAE reads: ten seconds.
-pub const SAMPLES: usize = 5000;
 /// Input samples a feature covers.
 const STRIDE: usize = 8;
 
@@ -27,6 +23,19 @@ pub enum EncoderChoice {
     Pamae,
     /// The one trained along with the flow.
     Flow,
+}
+
+impl std::str::FromStr for EncoderChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "auto" => Ok(EncoderChoice::Auto),
+            "pamae" => Ok(EncoderChoice::Pamae),
+            "flow" => Ok(EncoderChoice::Flow),
+            _ => Err("expected auto, pamae or flow".to_owned()),
+        }
+    }
 }
 
 /// An encoder ready to run.
@@ -78,19 +87,7 @@ impl Encode {
     /// # Errors
     /// Where the rate is not 500 Hz or the length not ten seconds.
     pub fn accept(&self, ecg: Ecg) -> Result<Ecg> {
-        let fault = |field: &str| Fault::new("encoding ECG", "").record(&ecg.id).field(field);
-        let hint = "prepare the original ECG with ecg-prep --preset clean";
-        let is_its_rate = (ecg.rate_hz - RATE_HZ).abs() <= 1e-6; // false for NaN
-        if !is_its_rate {
-            let found = format!("{} Hz", ecg.rate_hz);
-            return Err(fault("fs").expected(format!("{RATE_HZ} Hz"), found).hint(hint).into());
-        }
-        let (leads, samples) = ecg.samples_mv.dim();
-        if (leads, samples) != (LEADS, SAMPLES) {
-            let expected = format!("{LEADS} leads x {SAMPLES} samples");
-            return Err(fault("/ecg").expected(expected, format!("{leads} x {samples}")).hint(hint).into());
-        }
-        Ok(ecg)
+        ecg.accept("encoding ECG")
     }
 
     /// Features of the chosen cycles of each ECG, in order. With [`CycleChoice::All`] the beats of record `p` are named

@@ -266,6 +266,8 @@ pub enum CycleChoice {
     Index(usize),
     /// Every complete beat.
     All,
+    /// The whole record, not one beat: what alignment is compared with.
+    Whole,
 }
 
 /// The cycles of one record as (start, end exclusive) in samples of the phase; empty where the record has no such beat.
@@ -274,6 +276,7 @@ pub fn cycles(sin: &[f32], cos: &[f32], choice: CycleChoice) -> Vec<(usize, usiz
     match choice {
         CycleChoice::Published => vec![one_cycle(sin, cos)],
         CycleChoice::All => all,
+        CycleChoice::Whole => vec![(0, sin.len().min(cos.len()))],
         CycleChoice::Index(i) => all.get(i).copied().into_iter().collect(),
         CycleChoice::Median => {
             let mut by_length = all;

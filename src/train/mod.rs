@@ -7,6 +7,8 @@
 //! | `variables` | the tensors of a network while they are trained, and their gradients |
 //! | `adamw`, `schedule`, `ema` | the optimiser, the learning rate, the running average of the weights |
 //! | `split` | which records validate, and in which order the others train |
+//! | `clip`, `latent` | clips and their latents as the trainers want them; the anatomy template |
+//! | `start` | the model that a training starts from |
 //! | `state`, `snapshot` | everything that is needed to go on, in one file |
 //! | `pamae`, `vae`, `flow` | the trainers |
 //!
@@ -15,15 +17,21 @@
 //! with the same number of threads).
 
 pub mod adamw;
+pub mod clip;
 pub mod ema;
+pub mod flow;
+pub mod latent;
+pub mod pamae;
 pub mod run;
 pub mod schedule;
 pub mod snapshot;
 pub mod split;
+pub mod start;
 pub mod state;
 pub mod task;
+pub mod vae;
 pub mod variables;
 
 pub use run::{End, Plan, Row, Training, Watch};
-pub use task::{At, Losses, Network, Recipe, Records, Task, Update};
+pub use task::{At, Defaults, Losses, Network, Recipe, Records, Task, Update};
 pub use variables::Variables;

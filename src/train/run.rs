@@ -9,7 +9,7 @@ use super::adamw::AdamW;
 use super::ema::Ema;
 use super::schedule::Schedule;
 use super::split::Split;
-use super::state::{fingerprint, Progress, Settings, State};
+use super::state::{fingerprint, flat, Progress, Settings, State};
 use super::task::{At, Network, Task};
 use super::variables::{Gradients, Tensors};
 use crate::error::{Error, Fault, Result};
@@ -132,6 +132,7 @@ impl<T: Task> Training<T> {
         for (network, _) in &networks {
             settings.insert(format!("recipe.{}", network.name), json(serde_json::to_value(network.recipe))?);
         }
+        let settings = flat(settings);
         let data = fingerprint(task.ids());
         let progress = Progress::default();
         Ok(Training { task, plan, split, settings, data, provenance, networks, ema, best: None, progress })

@@ -72,6 +72,22 @@ pub fn fingerprint(ids: &[String]) -> String {
     format!("{} records, sha256:{digits}", ids.len())
 }
 
+/// Settings inside settings under dotted names, so that a message can name one.
+pub fn flat(settings: Settings) -> Settings {
+    let mut all = Settings::new();
+    for (name, value) in settings {
+        match value {
+            Value::Object(inner) => {
+                all.extend(flat(inner).into_iter().map(|(inner, value)| (format!("{name}.{inner}"), value)));
+            }
+            value => {
+                all.insert(name, value);
+            }
+        }
+    }
+    all
+}
+
 impl State {
     /// Writes it.
     ///
@@ -178,6 +194,12 @@ mod tests {
         let error = state.check(&state.settings, &fingerprint(&ids[..1])).unwrap_err().to_string();
         assert!(error.contains("2 records") && error.contains("1 records"), "{error}");
         assert_ne!(fingerprint(&["ab".into(), "c".into()]), fingerprint(&["a".into(), "bc".into()]));
+    }
+
+    #[test]
+    fn settings_inside_settings_get_names_of_their_own() {
+        let all = flat(settings(json!({"plan": {"schedule": {"peak": 1}, "batch": 2}, "x": [3]})));
+        assert_eq!(Value::from(all), json!({"plan.batch": 2, "plan.schedule.peak": 1, "x": [3]}));
     }
 
     #[test]

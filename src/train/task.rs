@@ -23,6 +23,18 @@ pub trait Records {
     fn get(&self, i: usize) -> Result<Self::Item>;
 }
 
+impl<R: Records + ?Sized> Records for Box<R> {
+    type Item = R::Item;
+
+    fn ids(&self) -> &[String] {
+        (**self).ids()
+    }
+
+    fn get(&self, i: usize) -> Result<R::Item> {
+        (**self).get(i)
+    }
+}
+
 /// How a network is optimised.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
@@ -30,6 +42,19 @@ pub struct Recipe {
     pub adamw: Settings,
     /// Gradients are scaled down to this norm.
     pub clip: f64,
+}
+
+/// What a trainer does unless it is told otherwise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Defaults {
+    /// Passes over the data.
+    pub epochs: u64,
+    /// Records that go through the network together.
+    pub batch: usize,
+    /// Highest learning rate.
+    pub rate: f64,
+    /// Decay of the running average of the weights; 0 for none.
+    pub ema: f64,
 }
 
 /// A network with an optimiser of its own.

@@ -1,7 +1,7 @@
 //! Reading records from HDF5 one at a time, with every claim of the file checked first.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use hdf5::dataset::Layout;
 use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
@@ -32,7 +32,8 @@ pub struct Reader {
     doing: String,
     ids: Dataset,
     records: usize,
-    seen: HashSet<String>,
+    /// Ids and the record that has each.
+    seen: HashMap<String, usize>,
     /// Datasets that passed their checks; an open one keeps its unpacked chunks from record to record.
     checked: RefCell<HashMap<String, Dataset>>,
 }
@@ -73,7 +74,7 @@ impl Reader {
             ids,
             records,
             source,
-            seen: HashSet::new(),
+            seen: HashMap::new(),
             checked: RefCell::default(),
         };
         reader.bound(&reader.ids, "/id", 1)?;
@@ -168,17 +169,17 @@ impl Reader {
         is_inside(&self.file, dataset)
     }
 
-    /// The id of record `i`; each may occur once.
+    /// The id of record `i`; no other record may have the same.
     ///
     /// # Errors
-    /// Where it is no string, not UTF-8, empty or seen before.
+    /// Where it is no string, not UTF-8, empty or that of another record read before.
     pub fn id(&mut self, i: usize) -> Result<String> {
         let place = || self.fault("").record(i).field("/id");
         let id = text_at(&self.ids, i).ok_or_else(|| place().expected("a UTF-8 string", "something else"))?;
         if id.is_empty() {
             return Err(place().expected("a name", "an empty string").into());
         }
-        if !self.seen.insert(id.clone()) {
+        if *self.seen.entry(id.clone()).or_insert(i) != i {
             return Err(self.fault("").record(i).field("/id").expected("unique names", format!("{id:?} again")).into());
         }
         Ok(id)

@@ -33,7 +33,7 @@ pub trait Noun: Sized {
     fn read(reader: &mut Reader, main: &Dataset, i: usize) -> Result<Self>;
 }
 
-/// The records of a file.
+/// The records of a file, one after the other or in any order.
 pub struct Records<N> {
     reader: Reader,
     main: Dataset,
@@ -56,6 +56,27 @@ impl<N: Noun> Records<N> {
     /// Number of records.
     pub fn records(&self) -> usize {
         self.reader.records()
+    }
+
+    /// Record `i`, in any order and as often as it is wanted.
+    ///
+    /// # Errors
+    /// Where the record is malformed.
+    pub fn get(&mut self, i: usize) -> Result<N> {
+        N::read(&mut self.reader, &self.main, i)
+    }
+
+    /// The ids of all records.
+    ///
+    /// # Errors
+    /// Where one is malformed, or two are the same.
+    pub fn ids(&mut self) -> Result<Vec<String>> {
+        (0..self.records()).map(|i| self.reader.id(i)).collect()
+    }
+
+    /// The string of each record in an optional text dataset; none where there is none.
+    pub fn texts(&self, name: &str) -> Option<Vec<String>> {
+        (0..self.records()).map(|i| self.reader.string(name, i)).collect()
     }
 
     /// Origin of the file.

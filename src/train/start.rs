@@ -1,0 +1,154 @@
+//! The model that a training starts from, and its variables.
+//!
+//! Fresh values come from the distributions that the layers ask for, each tensor from a stream of its own, (seed, name).
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{DType, Device, Shape, Tensor};
+use candle_nn::init::NormalOrUniform;
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarBuilder};
+
+use super::variables::{Tensors, Variables};
+use crate::checkpoint::{fill, Configs, Kind, Models, Weights, ENCODER, TEMPLATE};
+use crate::error::{Error, Fault, Result};
+use crate::model::{amdf, pamae, vae};
+use crate::random::Stream;
+
+const DOING: &str = "drawing fresh weights";
+
+/// One model: that of `init` with its own configuration, else one of `configs` with values drawn from the seed.
+///
+/// # Errors
+/// Where `init` does not hold the model, or a configuration is missing or impossible.
+pub fn start(kind: Kind, configs: &Configs, init: Option<&Weights>, seed: u64) -> Result<Models> {
+    let mut models = Models::default();
+    match init {
+        Some(weights) => models.take(kind, weights)?,
+        None => {
+            models.configs.copy(kind, configs);
+            fill::init(&mut models, kind, seed)?; // complete and checked; then what the layers ask for
+            let drawn = drawn(kind, configs, seed)?;
+            models.tensors.extend(drawn.into_iter().map(|(name, tensor)| (format!("{kind}.{name}"), tensor)));
+        }
+    }
+    Ok(models)
+}
+
+/// Gives a flow the ECG encoder of PA-MAE to start from.
+///
+/// # Errors
+/// Where the weights hold no PA-MAE.
+pub fn take_encoder(flow: &mut Models, weights: &Weights) -> Result<()> {
+    let mut pamae = Models::default();
+    pamae.take(Kind::Pamae, weights)?;
+    flow.configs.flow_encoder = pamae.configs.pamae;
+    let prefix = format!("{}.{ENCODER}", Kind::Pamae);
+    let encoder = pamae.tensors.into_iter().filter_map(|(name, tensor)| {
+        let name = name.strip_prefix(&prefix)?.to_owned();
+        Some((format!("{}.{ENCODER}{name}", Kind::Flow), tensor))
+    });
+    flow.tensors.extend(encoder);
+    Ok(())
+}
+
+/// The tensors of one model as variables, without the anatomy template, which is not learnt.
+///
+/// # Errors
+/// Where the device has no room.
+pub fn variables(models: &Models, kind: Kind, device: &Device) -> Result<Variables> {
+    let prefix = format!("{kind}.");
+    let of = |(name, tensor): (&String, &Tensor)| {
+        let name = name.strip_prefix(&prefix).filter(|name| *name != TEMPLATE)?;
+        Some((name.to_owned(), tensor.clone()))
+    };
+    Variables::new(models.tensors.iter().filter_map(of), device)
+}
+
+/// What the layers of a model draw.
+fn drawn(kind: Kind, configs: &Configs, seed: u64) -> Result<Tensors> {
+    let made = Arc::new(Mutex::new(Tensors::new()));
+    let vb = VarBuilder::from_backend(Box::new(Drawn { seed, kind, made: made.clone() }), DType::F32, Device::Cpu);
+    let missing = || Fault::new(DOING, "there is no configuration").field(kind);
+    let build = |done: candle_core::Result<()>| done.map_err(Error::compute(DOING));
+    match kind {
+        Kind::Pamae => {
+            build(pamae::PaMae::new(configs.pamae.as_ref().ok_or_else(missing)?, vb).map(drop))?;
+        }
+        Kind::Vae => build(vae::Vae::new(configs.vae.as_ref().ok_or_else(missing)?, vb).map(drop))?,
+        Kind::Flow => build(amdf::Velocity::new(configs.flow.as_ref().ok_or_else(missing)?, vb).map(drop))?,
+        Kind::Phenotype | Kind::Diagnosis => {} // as `fill` has them
+    }
+    let made = made.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(made.clone())
+}
+
+/// Hands out fresh tensors and remembers them.
+struct Drawn {
+    seed: u64,
+    kind: Kind,
+    made: Arc<Mutex<Tensors>>,
+}
+
+impl SimpleBackend for Drawn {
+    fn get(&self, shape: Shape, name: &str, init: Init, dtype: DType, _: &Device) -> candle_core::Result<Tensor> {
+        let mut stream = Stream::new("fresh weights", self.seed, &format!("{}.{name}", self.kind), 0);
+        let mut draw = distribution(init, &shape);
+        let values: Vec<f32> = (0..shape.elem_count()).map(|_| draw(&mut stream) as f32).collect();
+        let tensor = Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(dtype)?;
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), tensor.clone());
+        Ok(tensor)
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
+        candle_core::bail!("{name} was asked for without a shape")
+    }
+
+    fn contains_tensor(&self, _: &str) -> bool {
+        true
+    }
+}
+
+/// One number of a distribution.
+fn distribution(init: Init, shape: &Shape) -> impl FnMut(&mut Stream) -> f64 {
+    let (centre, normal, half_width) = match init {
+        Init::Const(value) => (value, 0.0, 0.0),
+        Init::Randn { mean, stdev } => (mean, stdev, 0.0),
+        Init::Uniform { lo, up } => ((lo + up) / 2.0, 0.0, (up - lo) / 2.0),
+        Init::Kaiming { dist, fan, non_linearity } => {
+            let sd = non_linearity.gain() / (fan.for_shape(shape).max(1) as f64).sqrt();
+            match dist {
+                NormalOrUniform::Normal => (0.0, sd, 0.0),
+                NormalOrUniform::Uniform => (0.0, 0.0, 3f64.sqrt() * sd),
+            }
+        }
+    };
+    move |stream| match (normal > 0.0, half_width > 0.0) {
+        (true, _) => centre + normal * stream.normal(),
+        (_, true) => stream.between(centre - half_width, centre + half_width),
+        _ => centre,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fresh_flow_opens_no_gate_and_the_seed_decides_the_rest() {
+        let configs = Configs { flow: Some(amdf::Config::tiny()), ..Configs::default() };
+        let values = |seed, name: &str| {
+            let models = start(Kind::Flow, &configs, None, seed).unwrap();
+            models.check().unwrap();
+            models.tensors[name].flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        for closed in ["flow.blocks.0.adaLN_modulation.1.weight", "flow.final_linear.weight"] {
+            assert!(values(0, closed).iter().all(|v| *v == 0.0), "{closed}");
+        }
+        let name = "flow.x_embedder.weight"; // 64 x 4: Xavier, +-sqrt(6 / 68)
+        let (one, largest) = (values(0, name), (6.0f32 / 68.0).sqrt());
+        assert!(one.iter().all(|v| v.abs() <= largest) && one.iter().any(|v| v.abs() > 0.9 * largest));
+        assert_eq!(one, values(0, name));
+        assert_ne!(one, values(1, name));
+    }
+}
