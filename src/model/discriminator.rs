@@ -54,6 +54,9 @@ impl Config {
     }
 }
 
+/// Frames, and rows and columns, of the smallest clip that the convolutions fit.
+pub const SMALLEST: (usize, usize) = (4, 24);
+
 /// Kernel, stride and margin of a convolution.
 type Window = [[usize; 3]; 3];
 /// Frames, rows and columns halved.

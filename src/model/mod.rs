@@ -11,6 +11,7 @@
 //! | `layers` | blocks that two or more of them share | |
 //! | `conv3d` | convolution over frames, rows and columns | |
 //! | `attention` | attention that never holds the full score matrix | |
+//! | `recompute` | operations whose inner values are computed again in the backward pass | |
 //! | `op` | the kernels of the processor as operations on tensors | |
 //!
 //! Each model asks for its tensors by name, shape and initial distribution through a `VarBuilder`, and for no others, so
@@ -26,5 +27,6 @@ pub mod layers;
 pub mod lpips;
 pub mod op;
 pub mod pamae;
+pub mod recompute;
 pub mod vae;
 pub mod vit;

@@ -28,7 +28,7 @@ const EPS: f64 = 1e-6;
 /// Bounds of log sigma^2.
 const LOG_VARIANCE: (f64, f64) = (-30.0, 20.0);
 /// Weight of the KL divergence in training.
-const KL_WEIGHT: f64 = 1e-6;
+pub const KL_WEIGHT: f64 = 1e-6;
 /// Standard deviations above a frame's mean from which a pixel is an outlier.
 const OUTLIER_DEVIATIONS: f64 = 3.0;
 /// Added to the variance of a frame: the gradient of a flat frame's deviation is then 0 and not undefined.
@@ -364,6 +364,12 @@ impl Decoder {
 
     /// latent (B, z, T, S/8, S/8) -> clip (B, 1, T, S, S), not clamped.
     pub fn forward(&self, latent: &Tensor) -> Result<Tensor> {
+        self.finish(&self.hidden(latent)?)
+    }
+
+    /// latent (B, z, T, S/8, S/8) -> what the last layer sees (B, W, T, S, S); channels last where the kernels of the
+    /// processor compute.
+    pub fn hidden(&self, latent: &Tensor) -> Result<Tensor> {
         let x = self.start.forward(&self.dequantise.forward(&op::enter(latent)?)?)?;
         let mut x = self.middle.forward(&x)?;
         for level in &self.levels {
@@ -372,7 +378,12 @@ impl Decoder {
                 x = conv.forward_doubled(&x)?; // rows and columns doubled
             }
         }
-        op::leave(&self.out.forward(&x)?) // (B, 1, T, S, S)
+        Ok(x)
+    }
+
+    /// The last layer: [`Decoder::hidden`] -> clip (B, 1, T, S, S).
+    pub fn finish(&self, hidden: &Tensor) -> Result<Tensor> {
+        op::leave(&self.out.forward(hidden)?)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Training of the 3D-VAE (paper section 3.2, SPEC section 5).
 //!
 //! A clip, or a run of consecutive frames of it (`training_frames` of the configuration), is encoded, drawn from its
-//! posterior and decoded; the loss is the mean absolute difference and the KL divergence. The first frame and the noise
+//! posterior and decoded; the loss is the mean absolute difference, the KL divergence and the wanted [`Terms`]. The first frame and the noise
 //! depend on the seed, the record and the step. Validation is the absolute difference without noise, on one run a record
 //! for good.
 
@@ -9,15 +9,19 @@ use candle_core::Tensor;
 
 use super::adamw::Settings;
 use super::clip::{normal, run, stretched, tensor};
-use super::task::{At, Defaults, Losses, Network, Recipe, Records, Task, Update};
+use super::terms::Terms;
+use super::task::{At, Defaults, Losses, Network, Recipe, Records, Task};
 use super::variables::Variables;
 use crate::checkpoint::sizes::Sizes;
 use crate::data::cine::Cine;
 use crate::error::{Error, Fault, Result};
+use crate::model::discriminator::SMALLEST;
 use crate::model::vae::{loss, Config, Vae as Model};
 use crate::random::Stream;
 
 const DOING: &str = "training the 3D-VAE";
+/// The kernel at which the adaptive weight compares gradients.
+const LAST: &str = "decoder.conv_out.weight";
 
 /// The published optimiser.
 pub fn recipe() -> Recipe {
@@ -37,6 +41,7 @@ pub struct Vae<R> {
     model: Model,
     variables: Variables,
     recipe: Recipe,
+    terms: Terms,
 }
 
 impl<R: Records<Item = Cine>> Vae<R> {
@@ -46,7 +51,12 @@ impl<R: Records<Item = Cine>> Vae<R> {
     /// Where the variables do not fit the configuration.
     pub fn new(records: R, config: Config, variables: Variables, recipe: Recipe) -> Result<Vae<R>> {
         let model = Model::new(&config, variables.builder()).map_err(Error::compute(DOING))?;
-        Ok(Vae { records, config, model, variables, recipe })
+        Ok(Vae { records, config, model, variables, recipe, terms: Terms::default() })
+    }
+
+    /// The same with more terms in its loss.
+    pub fn with(self, terms: Terms) -> Vae<R> {
+        Vae { terms, ..self }
     }
 
     /// The frames that are trained on: (1, T, S, S).
@@ -58,6 +68,13 @@ impl<R: Records<Item = Cine>> Vae<R> {
             let fault = Fault::new(DOING, "").record(&cine.id).field("/cine");
             let expected = format!("square frames of a multiple of {side} pixels a side");
             return Err(fault.expected(expected, format!("{rows} x {columns}")).into());
+        }
+        let frames = if self.config.training_frames == 0 { cine.clip.dim().0 } else { self.config.training_frames };
+        if self.terms.adversary.is_some() && (frames.min(cine.clip.dim().0) < SMALLEST.0 || rows < SMALLEST.1) {
+            let fault = Fault::new(DOING, "").record(&cine.id).field("/cine");
+            let expected = format!("{} frames of {1} x {1} or more for the discriminator", SMALLEST.0, SMALLEST.1);
+            let found = format!("{} frames of {rows} x {rows}", frames.min(cine.clip.dim().0));
+            return Err(fault.expected(expected, found).hint("--no-adversarial trains without it").into());
         }
         let clip = run(stretched(&cine, DOING)?, self.config.training_frames, &mut stream(&cine.id));
         tensor(&clip, self.variables.device())
@@ -73,7 +90,12 @@ impl<R: Records<Item = Cine>> Vae<R> {
 
 impl<R: Records<Item = Cine>> Task for Vae<R> {
     fn networks(&self) -> Vec<Network> {
-        vec![Network { name: "vae", variables: self.variables.clone(), recipe: self.recipe }]
+        let mut networks = vec![Network { name: "vae", variables: self.variables.clone(), recipe: self.recipe }];
+        networks.extend(self.terms.adversary.as_ref().map(|adversary| {
+            let variables = adversary.variables().clone();
+            Network { name: "discriminator", variables, recipe: self.recipe }
+        }));
+        networks
     }
 
     fn ids(&self) -> &[String] {
@@ -81,7 +103,7 @@ impl<R: Records<Item = Cine>> Task for Vae<R> {
     }
 
     fn parts(&self) -> Vec<&'static str> {
-        vec!["loss", "absolute", "kl"]
+        self.terms.parts()
     }
 
     fn losses(&self, records: &[usize], at: At) -> Result<Losses> {
@@ -93,15 +115,12 @@ impl<R: Records<Item = Cine>> Task for Vae<R> {
             noises.push(noise(&clip).map_err(Error::compute(DOING))?);
             clips.push(clip);
         }
+        let last = self.variables.get(LAST).ok_or_else(|| Fault::new(DOING, "no such tensor").field(LAST))?;
         let compute = || {
             let (clip, noise) = (Tensor::stack(&clips, 0)?, Tensor::stack(&noises, 0)?);
-            let posterior = self.model.encode(&clip)?;
-            let decoded = self.model.decode(&posterior.sample(&noise)?)?;
-            loss(&clip, &decoded, &posterior)
+            self.terms.losses(&self.model, last, &clip, &noise, at.step)
         };
-        let losses = compute().map_err(Error::compute(DOING))?;
-        let updates = vec![Update { network: 0, loss: losses.total.clone() }];
-        Ok(Losses { updates, parts: vec![losses.total, losses.absolute, losses.kl] })
+        compute().map_err(Error::compute(DOING))
     }
 
     fn score(&self, record: usize, seed: u64) -> Result<f64> {
