@@ -134,3 +134,147 @@ impl<R: Records<Item = Cine>> Task for Vae<R> {
         compute().map(f64::from).map_err(Error::compute(DOING))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::sizes::Sizes;
+    use crate::model::discriminator;
+    use crate::train::schedule::Schedule;
+    use crate::train::start::fresh;
+    use crate::train::state::State;
+    use crate::train::terms::{tests::made_up, Adversary};
+    use crate::train::{Plan, Row, Training, Watch};
+    use candle_core::Device;
+    use ndarray::Array3;
+    use std::io::Write;
+
+    /// Three small clips of a beating disc.
+    struct Discs(Vec<String>);
+
+    impl Records for Discs {
+        type Item = Cine;
+
+        fn ids(&self) -> &[String] {
+            &self.0
+        }
+
+        fn get(&self, i: usize) -> Result<Cine> {
+            let clip = Array3::from_shape_fn((6, 24, 24), |(t, y, x)| {
+                let radius = 5.0 + i as f32 + (t as f32).sin();
+                let away = (x as f32 - 11.0).hypot(y as f32 - 12.0);
+                1.0 / (1.0 + (away - radius).exp())
+            });
+            let id = self.0[i].clone();
+            Ok(Cine { source: id.clone(), id, sample: 0, clip, pixel_spacing_mm: None, heart_rate: 60.0 })
+        }
+    }
+
+    /// Keeps rows and the last state; wants to stop after some steps.
+    #[derive(Default)]
+    struct Notes {
+        rows: Vec<Row>,
+        state: Vec<u8>,
+        stop: Option<u64>,
+    }
+
+    impl Watch for Notes {
+        fn on_step(&mut self, row: &Row) -> Result<()> {
+            self.rows.push(row.clone());
+            Ok(())
+        }
+
+        fn wants_state(&mut self, _: u64) -> bool {
+            false
+        }
+
+        fn save(&mut self, write: &dyn Fn(&mut dyn Write) -> Result<()>) -> Result<()> {
+            self.state.clear();
+            write(&mut self.state)
+        }
+
+        fn wants_stop(&mut self) -> bool {
+            self.stop.is_some_and(|stop| self.rows.len() as u64 == stop)
+        }
+    }
+
+    fn training(from: u64) -> Training<Vae<Discs>> {
+        let config = Config { base_width: 8, multipliers: vec![1, 1], attention_levels: vec![], ..Config::tiny() };
+        let values = fresh("vae", 1, |vb| Model::new(&config, vb)).unwrap();
+        let variables = Variables::new(values, &Device::Cpu).unwrap();
+        let adversary = Adversary::new(&discriminator::Config::tiny(), from, 1, &Device::Cpu).unwrap();
+        let terms = Terms { perceptual: Some(made_up()), outliers: 1.0, adversary: Some(adversary) };
+        let records = Discs(["a", "b", "c"].map(str::to_owned).to_vec());
+        let task = Vae::new(records, config, variables, recipe()).unwrap().with(terms);
+        let plan = Plan {
+            batch: 1,
+            accumulate: 2,
+            schedule: Schedule::cosine(defaults(Sizes::Tiny).rate, 0, 6),
+            validation: 0.34,
+            validate_every: Some(2),
+            ema: None,
+            seed: 9,
+        };
+        Training::new(task, plan, Default::default(), "{}".into()).unwrap()
+    }
+
+    #[test]
+    fn a_training_with_every_term_goes_on_where_it_stopped_and_ends_with_the_same_bytes() {
+        let mut whole = Notes::default();
+        training(2).run(&mut whole).unwrap();
+        for stop in [1, 3, 5] {
+            let mut first = Notes { stop: Some(stop), ..Notes::default() };
+            training(2).run(&mut first).unwrap();
+            let mut again = training(2);
+            again.resume(State::read(&mut first.state.as_slice()).unwrap()).unwrap();
+            let mut rest = Notes::default();
+            again.run(&mut rest).unwrap();
+            assert_eq!(rest.rows, whole.rows[stop as usize..], "stopped after {stop}");
+            assert!(rest.state == whole.state, "stopped after {stop}: the states differ");
+        }
+    }
+
+    #[test]
+    fn every_term_is_logged_and_the_discriminator_moves_from_its_first_step_on() {
+        let (mut notes, mut training) = (Notes::default(), training(2));
+        let columns = training.columns();
+        let wanted = ["perceptual", "outliers", "adversarial", "adversarial_weight", "discriminator"];
+        assert!(wanted.iter().all(|name| columns.iter().any(|column| column == name)), "{columns:?}");
+        assert!(columns.iter().any(|column| column == "discriminator_gradient_norm"));
+        training.run(&mut notes).unwrap();
+        for (i, row) in notes.rows.iter().enumerate() {
+            assert_eq!(row.norms[1].is_some(), i >= 2);
+            assert_eq!(row.parts[6] > 0.0, i >= 2, "{:?}", row.parts);
+            assert!(row.parts[3] > 0.0);
+        }
+        let state = State::read(&mut notes.state.as_slice()).unwrap();
+        let saved = |name: &str| state.tensors.contains_key(name);
+        for name in ["value.main.3.running_var", "first.main.2.weight", "second.main.11.bias"] {
+            assert!(saved(&format!("discriminator.{name}")), "{name}");
+        }
+    }
+
+    #[test]
+    fn clips_too_small_for_the_discriminator_are_named() {
+        struct Small;
+        impl Records for Small {
+            type Item = Cine;
+            fn ids(&self) -> &[String] {
+                &[]
+            }
+            fn get(&self, _: usize) -> Result<Cine> {
+                let clip = Array3::from_shape_fn((3, 24, 24), |(t, y, x)| (t + y + x) as f32);
+                let id = "p".to_owned();
+                Ok(Cine { source: id.clone(), id, sample: 0, clip, pixel_spacing_mm: None, heart_rate: 60.0 })
+            }
+        }
+        let config = Config::tiny();
+        let values = fresh("vae", 1, |vb| Model::new(&config, vb)).unwrap();
+        let variables = Variables::new(values, &Device::Cpu).unwrap();
+        let adversary = Adversary::new(&discriminator::Config::tiny(), 0, 1, &Device::Cpu).unwrap();
+        let terms = Terms { adversary: Some(adversary), ..Terms::default() };
+        let task = Vae::new(Small, config, variables, recipe()).unwrap().with(terms);
+        let error = task.losses(&[0], At { seed: 0, step: 0 }).unwrap_err().to_string();
+        assert!(error.contains("record p") && error.contains("found 3 frames of 24 x 24"), "{error}");
+    }
+}
