@@ -28,3 +28,4 @@ mod quality;
 mod rpeak;
 mod signal;
 mod support;
+mod vae_terms;

@@ -1,7 +1,7 @@
 //! Operations whose inner values are not kept for the backward pass but computed again in it.
 //!
 //! candle keeps every value that a gradient may need. A convolution made of copies keeps 27 copies of its input, an
-//! attention its scores: the published 3D-VAE would need over 200 GB for one clip. Here only the arguments and the result
+//! attention its scores: the published 3D-VAE would need hundreds of GB for one clip. Here only the arguments and the result
 //! are kept, as by the kernels of the processor; the price is one more forward pass. docs/performance.md has the sums.
 
 use std::sync::{Mutex, PoisonError};
@@ -94,7 +94,10 @@ impl<F: Fn([&Tensor; 3]) -> Result<Tensor> + Send + Sync> CustomOp3 for Recomput
     }
 
     fn bwd(&self, a: &Tensor, b: &Tensor, c: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Gradients> {
-        let leaf = |x: &Tensor| Var::from_tensor(&x.detach());
+        let leaf = |x: &Tensor| match x.track_op() {
+            true => Var::from_tensor(&x.detach()).map(|var| var.as_tensor().clone()),
+            false => Ok(x.clone()), // fixed weights want no gradient
+        };
         let (a, b, c) = (leaf(a)?, leaf(b)?, leaf(c)?);
         let y = (self.f)([&a, &b, &c])?;
         let mut grads = (y * dy.detach())?.sum_all()?.backward()?;
