@@ -1,4 +1,4 @@
-//! Housekeeping: weights from elsewhere, fresh weights, digital hearts, what a file holds.
+//! Housekeeping: weights from elsewhere, fresh weights, digital hearts, pictures, what a file holds.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,13 +8,14 @@ use ecgflow::checkpoint::sizes::Sizes;
 use ecgflow::checkpoint::{fill, Kind, Models};
 use ecgflow::cli::args::{model, LogArgs};
 use ecgflow::cli::import::{import, ImportArgs};
+use ecgflow::cli::render::{render, RenderArgs};
 use ecgflow::cli::simulate::{simulate, SimulateArgs};
 use ecgflow::cli::{self, log::Log, Program};
 use ecgflow::inspect::{inspect, lines, weights};
 use ecgflow::io::{output::Output, Source};
 use ecgflow::{bundled, Error, Result};
 
-/// Keep house: import published checkpoints, make fresh weights, draw digital hearts, look into files.
+/// Keep house: import published checkpoints, make fresh weights, draw digital hearts and clips, look into files.
 #[derive(Parser)]
 #[command(version, name = "ecgflow")]
 struct Ecgflow {
@@ -29,6 +30,7 @@ enum Task {
     Import(ImportArgs),
     Init(Init),
     Inspect(Inspect),
+    Render(RenderArgs),
     Simulate(SimulateArgs),
 }
 
@@ -45,7 +47,7 @@ struct Init {
     /// Seed of the values.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Only these models: pamae, vae, flow, phenotype, diagnosis.
+    /// Only these models: pamae, vae, flow, phenotype, diagnosis, lpips_vgg, lpips_alex [default: the first five].
     #[arg(long, value_name = "MODELS", value_delimiter = ',', value_parser = model)]
     only: Vec<Kind>,
     /// Diagnoses the classifier tells apart; one label is a yes-or-no question.
@@ -78,7 +80,7 @@ impl Program for Ecgflow {
         match self.task {
             Task::Import(task) => import(task, log),
             Task::Init(task) => {
-                let kinds = if task.only.is_empty() { Kind::ALL.to_vec() } else { task.only };
+                let kinds = if task.only.is_empty() { Kind::PIPELINE.to_vec() } else { task.only };
                 let mut models = Models { configs: task.sizes.configs(&kinds, &task.labels), ..Models::default() };
                 kinds.iter().try_for_each(|kind| fill::init(&mut models, *kind, task.seed))?;
                 let mut provenance = cli::provenance(Self::NAME);
@@ -87,6 +89,7 @@ impl Program for Ecgflow {
                 models.save(output.path(), &provenance)?;
                 output.finish()
             }
+            Task::Render(task) => render(&task),
             Task::Simulate(task) => simulate(&task, log),
             Task::Inspect(task) => {
                 let said = match &task.file {

@@ -4,6 +4,7 @@
 
 mod bundled;
 mod dicom_cine;
+mod discriminator;
 mod docs;
 mod ecg_array;
 mod ecg_dicom;
@@ -19,6 +20,7 @@ mod formats;
 mod h5py;
 mod heart;
 mod import;
+mod lpips;
 mod malformed;
 mod malformed_hdf5;
 mod models;
@@ -34,3 +36,4 @@ mod simulate_waves;
 mod support;
 mod trainers;
 mod training;
+mod vae_terms;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Kind;
 use crate::error::{Fault, Result};
+use crate::model::lpips::{self, Network};
 use crate::model::vit::Task;
 use crate::model::{amdf, pamae, vae, vit};
 
@@ -32,6 +33,12 @@ pub struct Configs {
     /// ViT for diagnoses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnosis: Option<vit::Config>,
+    /// LPIPS with VGG16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lpips_vgg: Option<lpips::Config>,
+    /// LPIPS with AlexNet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lpips_alex: Option<lpips::Config>,
 }
 
 const DOING: &str = "checking the configuration of the weights";
@@ -73,6 +80,8 @@ impl Configs {
             Kind::Flow => self.flow.is_some(),
             Kind::Phenotype => self.phenotype.is_some(),
             Kind::Diagnosis => self.diagnosis.is_some(),
+            Kind::LpipsVgg => self.lpips_vgg.is_some(),
+            Kind::LpipsAlex => self.lpips_alex.is_some(),
         }
     }
 
@@ -92,6 +101,8 @@ impl Configs {
             }
             Kind::Phenotype => self.phenotype.clone_from(&from.phenotype),
             Kind::Diagnosis => self.diagnosis.clone_from(&from.diagnosis),
+            Kind::LpipsVgg => self.lpips_vgg.clone_from(&from.lpips_vgg),
+            Kind::LpipsAlex => self.lpips_alex.clone_from(&from.lpips_alex),
         }
     }
 
@@ -107,6 +118,11 @@ impl Configs {
         self.flow.as_ref().map_or(Ok(()), check_flow)?;
         for (name, config) in [("phenotype", &self.phenotype), ("diagnosis", &self.diagnosis)] {
             config.as_ref().map_or(Ok(()), |config| check_vit(name, config))?;
+        }
+        for (name, config, network) in
+            [("lpips_vgg", &self.lpips_vgg, Network::Vgg16), ("lpips_alex", &self.lpips_alex, Network::AlexNet)]
+        {
+            config.as_ref().map_or(Ok(()), |config| check_lpips(name, config, network))?;
         }
         self.check_agreement()
     }
@@ -166,6 +182,14 @@ fn check_flow(config: &amdf::Config) -> Result<()> {
     within("flow.sampling.steps", config.sampling.steps, 1..=100_000)
 }
 
+fn check_lpips(name: &str, config: &lpips::Config, network: Network) -> Result<()> {
+    if config.network != network {
+        let fault = Fault::new(DOING, "").field(format!("{name}.network"));
+        return Err(fault.expected(format!("{network:?}"), format!("{:?}", config.network)).into());
+    }
+    within(&format!("{name}.base_width"), config.base_width, 1..=4096)
+}
+
 fn check_vit(name: &str, config: &vit::Config) -> Result<()> {
     within(&format!("{name}.frames"), config.frames, 1..=4096)?;
     within(&format!("{name}.image"), config.image, 1..=4096)?;
@@ -201,6 +225,8 @@ mod tests {
             flow: Some(amdf::Config::published()),
             flow_encoder: Some(pamae::Config::published()),
             phenotype: Some(phenotype),
+            lpips_vgg: Some(lpips::Config::published(Network::Vgg16)),
+            lpips_alex: Some(lpips::Config::published(Network::AlexNet)),
             diagnosis: None,
         }
     }

@@ -102,6 +102,7 @@ pub fn untrained(kind: Kind, configs: &Configs, seed: u64) -> Result<Models> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::lpips::{self, Network};
     use crate::model::{amdf, pamae, vae, vit};
 
     #[test]
@@ -135,6 +136,8 @@ mod tests {
             flow_encoder: Some(pamae::Config::tiny()),
             phenotype: Some(vit::Config::tiny(vit::Task::Phenotype { fields: vec![24100, 24103] })),
             diagnosis: Some(vit::Config::tiny(vit::Task::Diagnosis { labels: vec!["HCM".into()] })),
+            lpips_vgg: Some(lpips::Config::tiny(Network::Vgg16)),
+            lpips_alex: Some(lpips::Config::tiny(Network::AlexNet)),
         };
         let mut all = Models { configs: configs.clone(), ..Models::default() };
         Kind::ALL.into_iter().rev().for_each(|kind| init(&mut all, kind, 5).unwrap());

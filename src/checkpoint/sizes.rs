@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use super::{Configs, Kind};
 use crate::data::phenotype::PHENOTYPES;
+use crate::model::lpips::{self, Network};
 use crate::model::vit::Task;
 use crate::model::{amdf, pamae, vae, vit};
 
@@ -48,6 +49,8 @@ impl Sizes {
                     configs.phenotype = Some(self.vit(Task::Phenotype { fields }));
                 }
                 Kind::Diagnosis => configs.diagnosis = Some(self.vit(Task::Diagnosis { labels: labels.to_vec() })),
+                Kind::LpipsVgg => configs.lpips_vgg = Some(self.lpips(Network::Vgg16)),
+                Kind::LpipsAlex => configs.lpips_alex = Some(self.lpips(Network::AlexNet)),
             }
         }
         configs
@@ -77,6 +80,13 @@ impl Sizes {
             Sizes::Paper => amdf::Config::paper(),
             Sizes::Compact => amdf::Config::compact(),
             Sizes::Tiny => amdf::Config::tiny(),
+        }
+    }
+
+    fn lpips(self, network: Network) -> lpips::Config {
+        match self {
+            Sizes::Published | Sizes::Paper | Sizes::Compact => lpips::Config::published(network),
+            Sizes::Tiny => lpips::Config::tiny(network),
         }
     }
 

@@ -173,6 +173,9 @@ impl<'a> Value<'a> {
             Node::Dict(entries) => format!("a dictionary of {}", entries.len()),
             Node::Tensor(view) => format!("a tensor {:?}", view.shape),
             Node::Storage { .. } => "a storage".into(),
+            Node::Bytes(from, to) => format!("{} bytes", to - from),
+            Node::Dtype(..) => "a NumPy type".into(),
+            Node::Array(_) => "a NumPy array".into(),
             Node::Global(..) => named(self.id).unwrap_or_else(|| "a Python object".into()),
             Node::Other(id) => named(*id).unwrap_or_else(|| "a Python object".into()),
         }

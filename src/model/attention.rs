@@ -8,6 +8,7 @@ use candle_core::{Result, Tensor, D};
 use candle_nn::VarBuilder;
 use rayon::prelude::*;
 
+use super::recompute::recomputed;
 use super::{layers, op};
 use crate::kernel::gemm::Precision;
 use crate::kernel::transformer::{CrossAttention, SelfAttention};
@@ -29,37 +30,39 @@ fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
     let q = (q.reshape(((), n, d))?.contiguous()? * scale)?; // (G, N, d), G = every leading size at once
     let k = k.reshape(((), m, d))?.contiguous()?.transpose(1, 2)?; // (G, d, M)
     let v = v.reshape(((), m, e))?.contiguous()?; // (G, M, e)
-    let y = if layers::is_tracked(&[&q, &k, &v]) {
-        blocks(&q, &k, &v, |scores| candle_nn::ops::softmax(scores, D::Minus1))
+    blocks(&q, &k, &v)?.reshape(shape)
+}
+
+/// softmax(q k) v of one block: q (G, N, d), k (G, d, M), v (G, M, e).
+fn block([q, k, v]: [&Tensor; 3]) -> Result<Tensor> {
+    let scores = q.matmul(k)?; // (G, N, M)
+    if layers::is_tracked(&[&scores]) {
+        candle_nn::ops::softmax(&scores, D::Minus1)?.matmul(v)
     } else {
-        blocks(&q, &k, &v, candle_nn::ops::softmax_last_dim)
-    };
-    y?.reshape(shape)
+        candle_nn::ops::softmax_last_dim(&scores)?.matmul(v)
+    }
 }
 
 /// softmax(q k) v over pieces of (G, N), several heads or one part of a head at a time.
-fn blocks<F>(q: &Tensor, k: &Tensor, v: &Tensor, softmax: F) -> Result<Tensor>
-where
-    F: Fn(&Tensor) -> Result<Tensor> + Sync,
-{
+fn blocks(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
     let (g, n, _) = q.dims3()?;
     let m = k.dim(2)?;
     let budget = if q.device().is_cpu() { BLOCK_BYTES_CPU } else { BLOCK_BYTES_GPU };
     let row = (m * q.dtype().size_in_bytes()).max(1);
     let rows = (budget / row).clamp(1, n.max(1));
     let heads = (budget / (row * n.max(1))).clamp(1, g.max(1));
-    let block = |(head, row): (usize, usize)| {
+    let part = |(head, row): (usize, usize)| {
         let (heads, rows) = (heads.min(g - head), rows.min(n - row));
-        let part = |x: &Tensor| x.narrow(0, head, heads);
-        let scores = part(q)?.narrow(1, row, rows)?.contiguous()?.matmul(&part(k)?)?; // (heads, rows, M)
-        softmax(&scores)?.matmul(&part(v)?) // (heads, rows, e)
+        let heads = |x: &Tensor| x.narrow(0, head, heads);
+        recomputed([&heads(q)?.narrow(1, row, rows)?.contiguous()?, &heads(k)?, &heads(v)?], block)
+        // (heads, rows, e)
     };
     let starts: Vec<_> =
         (0..g).step_by(heads).flat_map(|head| (0..n).step_by(rows).map(move |row| (head, row))).collect();
     let parts: Vec<Tensor> = if q.device().is_cpu() {
-        starts.into_par_iter().map(block).collect::<Result<_>>()?
+        starts.into_par_iter().map(part).collect::<Result<_>>()?
     } else {
-        starts.into_iter().map(block).collect::<Result<_>>()?
+        starts.into_iter().map(part).collect::<Result<_>>()?
     };
     let per_head = n.div_ceil(rows);
     let heads: Vec<Tensor> = parts.chunks(per_head).map(|rows| Tensor::cat(rows, 1)).collect::<Result<_>>()?;

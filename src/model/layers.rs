@@ -1,5 +1,6 @@
 //! Layers that two or more of the models share, and the distributions fresh weights are drawn from.
 
+use super::recompute::recomputed;
 use super::{conv3d, op};
 use crate::kernel::gemm::Precision;
 use crate::kernel::norm::Groups;
@@ -100,6 +101,32 @@ impl Conv3d {
         Ok(Conv3d { weight, bias: vb.get_with_hints(out, "bias", init)?, stride, padding })
     }
 
+    /// `weight` (out, in, kt, kh, kw) alone.
+    pub fn no_bias(
+        (fan_in, out): (usize, usize),
+        [kt, kh, kw]: [usize; 3],
+        stride: [usize; 3],
+        padding: [usize; 3],
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let weight = vb.get_with_hints((out, fan_in, kt, kh, kw), "weight", uniform(fan_in * kt * kh * kw))?;
+        let bias = Tensor::zeros(out, weight.dtype(), weight.device())?;
+        Ok(Conv3d { weight, bias, stride, padding })
+    }
+
+    /// A kernel of k rows and columns within each frame, stored as for images: `weight` (out, in, k, k) and `bias` (out).
+    pub fn planar(
+        (fan_in, out): (usize, usize),
+        k: usize,
+        (stride, padding): (usize, usize),
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let init = uniform(fan_in * k * k);
+        let weight = vb.get_with_hints((out, fan_in, k, k), "weight", init)?.unsqueeze(2)?;
+        let bias = vb.get_with_hints(out, "bias", init)?;
+        Ok(Conv3d { weight, bias, stride: [1, stride, stride], padding: [0, padding, padding] })
+    }
+
     /// A 3 x 3 x 3 kernel that keeps the size.
     pub fn cube(sizes: (usize, usize), vb: VarBuilder) -> Result<Self> {
         Conv3d::new(sizes, [3; 3], [1; 3], [1; 3], vb)
@@ -115,7 +142,10 @@ impl Conv3d {
         if op::has_kernels(x) {
             return op::conv3d(x, [&self.weight, &self.bias], self.stride, self.padding);
         }
-        conv3d::conv3d(x, &self.weight, Some(&self.bias), self.stride, self.padding)
+        let (stride, padding) = (self.stride, self.padding);
+        recomputed([x, &self.weight, &self.bias], move |[x, weight, bias]| {
+            conv3d::conv3d(x, weight, Some(bias), stride, padding)
+        })
     }
 
     /// Kernel and bias.
@@ -251,7 +281,7 @@ impl GroupNorm {
         if op::has_kernels(x) {
             return self.by_kernel(x, false);
         }
-        self.each_group(x, Ok)
+        self.by_candle(x, false)
     }
 
     /// Normalised, then y sigmoid(y).
@@ -259,7 +289,7 @@ impl GroupNorm {
         if op::has_kernels(x) {
             return self.by_kernel(x, true);
         }
-        self.each_group(x, |y| y.silu())
+        self.by_candle(x, true)
     }
 
     /// Its parts as the kernels want them.
@@ -288,18 +318,31 @@ impl GroupNorm {
         (affine, groups, conv.affine())
     }
 
-    /// From candle's own operations, then `then`.
-    fn each_group<F: Fn(Tensor) -> Result<Tensor>>(&self, x: &Tensor, then: F) -> Result<Tensor> {
-        let (shape, groups) = (x.dims(), self.groups);
-        let &[b, c, ..] = shape else { bail!("group normalisation: expected (B, C, ..), found {shape:?}") };
-        let each = c / groups;
-        let x = x.reshape((b, groups, each, ()))?; // (B, G, C/G, T H W)
-        let pieces = |t: &Tensor| t.reshape((1, groups, each, 1));
-        let x = x.broadcast_sub(&group_mean(&x)?)?;
-        let deviation = (group_mean(&x.sqr()?)? + self.eps)?.sqrt()?; // (B, G, 1, 1)
-        let scale = pieces(&self.weight)?.broadcast_div(&deviation)?; // (B, G, C/G, 1)
-        then(x.broadcast_mul(&scale)?.broadcast_add(&pieces(&self.bias)?)?)?.reshape(shape)
+    /// From candle's own operations.
+    fn by_candle(&self, x: &Tensor, swish: bool) -> Result<Tensor> {
+        let (groups, eps) = (self.groups, self.eps);
+        recomputed([x, &self.weight, &self.bias], move |[x, weight, bias]| {
+            let y = each_group(x, weight, bias, groups, eps)?;
+            if swish {
+                y.silu()
+            } else {
+                Ok(y)
+            }
+        })
     }
+}
+
+/// Group normalisation from candle's own operations.
+fn each_group(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, eps: f64) -> Result<Tensor> {
+    let shape = x.dims();
+    let &[b, c, ..] = shape else { bail!("group normalisation: expected (B, C, ..), found {shape:?}") };
+    let each = c / groups;
+    let x = x.reshape((b, groups, each, ()))?; // (B, G, C/G, T H W)
+    let pieces = |t: &Tensor| t.reshape((1, groups, each, 1));
+    let x = x.broadcast_sub(&group_mean(&x)?)?;
+    let deviation = (group_mean(&x.sqr()?)? + eps)?.sqrt()?; // (B, G, 1, 1)
+    let scale = pieces(weight)?.broadcast_div(&deviation)?; // (B, G, C/G, 1)
+    x.broadcast_mul(&scale)?.broadcast_add(&pieces(bias)?)?.reshape(shape)
 }
 
 /// Mean of the last two dimensions, first within each channel, which keeps single-precision sums short.
@@ -406,7 +449,7 @@ mod tests {
         let x = random(&[2, 8, 3, 7, 5]);
         let mut norm = GroupNorm::new(8, 4, 1e-6, vb).unwrap();
         norm.weight = random(&[8]);
-        let by_candle = norm.each_group(&x, |y| y.silu()).unwrap();
+        let by_candle = norm.by_candle(&x, true).unwrap();
         let by_kernel = op::leave(&norm.forward_swish(&op::enter(&x).unwrap()).unwrap()).unwrap();
         let largest = by_candle.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
         assert!(worst(&by_candle, &by_kernel) < 5e-6 * largest.max(1.0));

@@ -6,9 +6,12 @@
 //! | `vae` | 3D variational autoencoder of the clip | section 3.2 |
 //! | `amdf` | anatomy-motion disentangled flow: DiT velocity and sampler | section 3.2 |
 //! | `vit` | vision transformer for phenotypes and diagnoses | section 3.3 |
+//! | `discriminator` | PatchGAN of the clip: the adversarial term of the VAE's training | section 3.2 |
+//! | `lpips` | learned perceptual distance of images: the perceptual term, and a score | section 3.2 |
 //! | `layers` | blocks that two or more of them share | |
 //! | `conv3d` | convolution over frames, rows and columns | |
 //! | `attention` | attention that never holds the full score matrix | |
+//! | `recompute` | operations whose inner values are computed again in the backward pass | |
 //! | `op` | the kernels of the processor as operations on tensors | |
 //!
 //! Each model asks for its tensors by name, shape and initial distribution through a `VarBuilder`, and for no others, so
@@ -19,8 +22,11 @@
 pub mod amdf;
 pub mod attention;
 pub mod conv3d;
+pub mod discriminator;
 pub mod layers;
+pub mod lpips;
 pub mod op;
 pub mod pamae;
+pub mod recompute;
 pub mod vae;
 pub mod vit;

@@ -28,7 +28,11 @@ const EPS: f64 = 1e-6;
 /// Bounds of log sigma^2.
 const LOG_VARIANCE: (f64, f64) = (-30.0, 20.0);
 /// Weight of the KL divergence in training.
-const KL_WEIGHT: f64 = 1e-6;
+pub const KL_WEIGHT: f64 = 1e-6;
+/// Standard deviations above a frame's mean from which a pixel is an outlier.
+const OUTLIER_DEVIATIONS: f64 = 3.0;
+/// Added to the variance of a frame: the gradient of a flat frame's deviation is then 0 and not undefined.
+const VARIANCE_EPS: f64 = 1e-12;
 
 /// Sizes of the 3D-VAE.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -360,6 +364,12 @@ impl Decoder {
 
     /// latent (B, z, T, S/8, S/8) -> clip (B, 1, T, S, S), not clamped.
     pub fn forward(&self, latent: &Tensor) -> Result<Tensor> {
+        self.finish(&self.hidden(latent)?)
+    }
+
+    /// latent (B, z, T, S/8, S/8) -> what the last layer sees (B, W, T, S, S); channels last where the kernels of the
+    /// processor compute.
+    pub fn hidden(&self, latent: &Tensor) -> Result<Tensor> {
         let x = self.start.forward(&self.dequantise.forward(&op::enter(latent)?)?)?;
         let mut x = self.middle.forward(&x)?;
         for level in &self.levels {
@@ -368,7 +378,12 @@ impl Decoder {
                 x = conv.forward_doubled(&x)?; // rows and columns doubled
             }
         }
-        op::leave(&self.out.forward(&x)?) // (B, 1, T, S, S)
+        Ok(x)
+    }
+
+    /// The last layer: [`Decoder::hidden`] -> clip (B, 1, T, S, S).
+    pub fn finish(&self, hidden: &Tensor) -> Result<Tensor> {
+        op::leave(&self.out.forward(hidden)?)
     }
 }
 
@@ -409,6 +424,16 @@ pub struct Losses {
     pub kl: Tensor,
 }
 
+/// Mean of what pixels exceed their frame's mean by beyond three standard deviations: clip (B, 1, T, S, S).
+pub fn outlier_penalty(clip: &Tensor) -> Result<Tensor> {
+    let (b, _, t, h, w) = clip.dims5()?;
+    let pixels = clip.reshape((b * t, h * w))?;
+    let centred = pixels.broadcast_sub(&pixels.mean_keepdim(1)?)?;
+    let variance = (centred.sqr()?.sum_keepdim(1)? / (h * w).saturating_sub(1).max(1) as f64)?; // (B T, 1)
+    let limit = ((variance + VARIANCE_EPS)?.sqrt()? * OUTLIER_DEVIATIONS)?;
+    centred.broadcast_sub(&limit)?.relu()?.mean_all()
+}
+
 /// mean |x - x'| + 1e-6 mean over records of KL; the perceptual and adversarial terms are added by training.
 pub fn loss(clip: &Tensor, decoded: &Tensor, posterior: &Posterior) -> Result<Losses> {
     let absolute = (clip - decoded)?.abs()?.mean_all()?;
@@ -429,6 +454,19 @@ mod tests {
         let posterior = vae.encode(&clip).unwrap();
         assert_eq!(posterior.mean.dims(), [1, 4, 3, 2, 2]);
         assert_eq!(vae.decode(&posterior.mean).unwrap().dims(), [1, 1, 3, 16, 16]);
+    }
+
+    #[test]
+    fn outliers_are_what_exceeds_three_deviations() {
+        let mut values = vec![0f64; 100];
+        values[7] = 10.0; // mean 0.1, unbiased variance (99 * 0.01 + 98.01) / 99 = 1
+        let frame = Tensor::from_vec(values, (1, 1, 1, 10, 10), &Device::Cpu).unwrap();
+        let penalty = outlier_penalty(&frame).unwrap().to_scalar::<f64>().unwrap();
+        assert!((penalty - (10.0 - 0.1 - 3.0) / 100.0).abs() < 1e-9, "{penalty}");
+        let flat = candle_core::Var::zeros((1, 1, 1, 4, 4), DType::F32, &Device::Cpu).unwrap();
+        let grads = outlier_penalty(&flat).unwrap().backward().unwrap();
+        let largest = grads.get(&flat).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!(largest.is_finite());
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub mod split;
 pub mod start;
 pub mod state;
 pub mod task;
+pub mod terms;
 pub mod vae;
 pub mod variables;
 

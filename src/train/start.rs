@@ -67,18 +67,36 @@ pub fn variables(models: &Models, kind: Kind, device: &Device) -> Result<Variabl
 
 /// What the layers of a model draw.
 fn drawn(kind: Kind, configs: &Configs, seed: u64) -> Result<Tensors> {
-    let made = Arc::new(Mutex::new(Tensors::new()));
-    let vb = VarBuilder::from_backend(Box::new(Drawn { seed, kind, made: made.clone() }), DType::F32, Device::Cpu);
     let missing = || Fault::new(DOING, "there is no configuration").field(kind);
-    let build = |done: candle_core::Result<()>| done.map_err(Error::compute(DOING));
     match kind {
         Kind::Pamae => {
-            build(pamae::PaMae::new(configs.pamae.as_ref().ok_or_else(missing)?, vb).map(drop))?;
+            let config = configs.pamae.as_ref().ok_or_else(missing)?;
+            fresh(kind.name(), seed, |vb| pamae::PaMae::new(config, vb))
         }
-        Kind::Vae => build(vae::Vae::new(configs.vae.as_ref().ok_or_else(missing)?, vb).map(drop))?,
-        Kind::Flow => build(amdf::Velocity::new(configs.flow.as_ref().ok_or_else(missing)?, vb).map(drop))?,
-        Kind::Phenotype | Kind::Diagnosis => {} // as `fill` has them
+        Kind::Vae => {
+            let config = configs.vae.as_ref().ok_or_else(missing)?;
+            fresh(kind.name(), seed, |vb| vae::Vae::new(config, vb))
+        }
+        Kind::Flow => {
+            let config = configs.flow.as_ref().ok_or_else(missing)?;
+            fresh(kind.name(), seed, |vb| amdf::Velocity::new(config, vb))
+        }
+        Kind::Phenotype | Kind::Diagnosis | Kind::LpipsVgg | Kind::LpipsAlex => Ok(Tensors::new()), // as `fill` has them
     }
+}
+
+/// What the layers of a network draw that `build` makes; `name` and the seed are the key of its streams.
+///
+/// # Errors
+/// Where `build` fails.
+pub fn fresh<T>(
+    name: &'static str,
+    seed: u64,
+    build: impl FnOnce(VarBuilder<'static>) -> candle_core::Result<T>,
+) -> Result<Tensors> {
+    let made = Arc::new(Mutex::new(Tensors::new()));
+    let vb = VarBuilder::from_backend(Box::new(Drawn { seed, name, made: made.clone() }), DType::F32, Device::Cpu);
+    build(vb).map_err(Error::compute(DOING))?;
     let made = made.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(made.clone())
 }
@@ -86,13 +104,13 @@ fn drawn(kind: Kind, configs: &Configs, seed: u64) -> Result<Tensors> {
 /// Hands out fresh tensors and remembers them.
 struct Drawn {
     seed: u64,
-    kind: Kind,
+    name: &'static str,
     made: Arc<Mutex<Tensors>>,
 }
 
 impl SimpleBackend for Drawn {
     fn get(&self, shape: Shape, name: &str, init: Init, dtype: DType, _: &Device) -> candle_core::Result<Tensor> {
-        let mut stream = Stream::new("fresh weights", self.seed, &format!("{}.{name}", self.kind), 0);
+        let mut stream = Stream::new("fresh weights", self.seed, &format!("{}.{name}", self.name), 0);
         let mut draw = distribution(init, &shape);
         let values: Vec<f32> = (0..shape.elem_count()).map(|_| draw(&mut stream) as f32).collect();
         let tensor = Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(dtype)?;
