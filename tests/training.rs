@@ -204,16 +204,17 @@ fn parity_of_three_training_steps_of_pamae_in_double_precision() {
 
 /// What single precision can tell of three steps of PA-MAE. Its ReLUs and its max-pool have kinks, and AdamW divides every
 /// gradient by its own size, so a rounding decides the sign of whole steps: PyTorch in single precision with one thread and
-/// with two misses the tolerance of the parity data against itself (norm of step 3: 139.76 and 140.73), and in double
-/// precision the recorded values by what stands here. The double-precision test above holds every value to 1e-5.
+/// with two misses the tolerance of the parity data against itself (norm of step 3: 139.76 and 140.73). What stands here is
+/// how far PyTorch in double precision, the input moved by 1e-7 of itself in eight ways, lies from the recorded values. The
+/// test above holds every value to 1e-5 in double precision.
 const ROUNDED: [(&str, f64); 7] = [
-    ("losses[1][3]", 1.03),
-    ("losses[2][0]", 0.084),
-    ("losses[2][1]", 1.7e-3),
+    ("losses[1][3]", 1.06),
+    ("losses[2][0]", 0.09),
+    ("losses[2][1]", 3.1e-3),
     ("losses[2][3]", 5.34),
     ("decoder.up1.2.running_var", 3.0e-3),
     ("encoder.layer4.1.conv2.weight", 2.7e-3),
-    ("encoder.stem.0.weight", 2.1e-3),
+    ("encoder.stem.0.weight", 2.11e-3),
 ];
 
 #[test]
