@@ -50,6 +50,9 @@ struct Case {
     psnr: Option<f64>,
 }
 
+/// A number of a case.
+type Value = fn(&Case) -> f64;
+
 /// Everything that makes a clip.
 struct Generator {
     encode: Encode,
@@ -175,12 +178,12 @@ fn figures(prefix: &str, cases: &[Case], seed: u64) {
     report(&name("beats_true"), cases, share(1));
     report(&name("ef_r"), cases, |c| r(|c| area_change(&c.made), |c| c.ef, c));
     let order = Stream::new("ecgflow evaluate shuffle 1", seed, "", 0).shuffle(cases.len());
-    let shuffled = |value: fn(&Case) -> f64, truth: fn(&Case) -> f64, sample: &[usize]| {
+    let shuffled = |value: Value, truth: Value, sample: &[usize]| {
         let x: Vec<f64> = sample.iter().map(|&i| value(&cases[order[i]])).collect();
         let y: Vec<f64> = sample.iter().map(|&i| truth(&cases[i])).collect();
         pearson(&x, &y)
     };
-    let pairs: [(&str, fn(&Case) -> f64, fn(&Case) -> f64); 2] =
+    let pairs: [(&str, Value, Value); 2] =
         [("ef_r_shuffled", |c| area_change(&c.made), |c| c.ef), ("ed_area_r_shuffled", |c| c.made[0], |c| c.truth[0])];
     for (what, value, truth) in pairs {
         let all: Vec<usize> = (0..cases.len()).collect();

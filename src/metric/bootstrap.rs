@@ -44,7 +44,7 @@ pub fn median(values: &[f64]) -> f64 {
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
     match (sorted.get(middle), middle.checked_sub(1).and_then(|i| sorted.get(i))) {
-        (Some(upper), Some(lower)) if sorted.len() % 2 == 0 => 0.5 * (lower + upper),
+        (Some(upper), Some(lower)) if sorted.len().is_multiple_of(2) => 0.5 * (lower + upper),
         (Some(middle), _) => *middle,
         _ => f64::NAN,
     }

@@ -73,8 +73,8 @@ pub fn by_segment(field: &Field) -> [f64; 16] {
             let (width, mut sum, mut count) = (ANGLES / order.len(), 0.0, 0.0);
             for step in 0..width {
                 let i = (n * width + step + ANGLES - width / 2) % ANGLES;
-                for j in (k * LEVELS / 3)..((k + 1) * LEVELS / 3) {
-                    sum += field[i][j];
+                for value in &field[i][k * LEVELS / 3..(k + 1) * LEVELS / 3] {
+                    sum += value;
                     count += 1.0;
                 }
             }

@@ -71,7 +71,7 @@ impl NoiseLevels {
 
     /// Adds the noise to I, II and V1 to V6.
     pub(super) fn add(&self, leads: &mut [Vec<f64>; RECORDED], breath: Breath, random: &mut Stream) {
-        let muscle = seen(|random| muscle(random), random);
+        let muscle = seen(muscle, random);
         let others = seen(|random| self.others(breath, random), random);
         for ((lead, muscle), others) in leads.iter_mut().zip(&muscle).zip(&others) {
             let size = match self.muscle_snr_db {
