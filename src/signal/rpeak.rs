@@ -276,10 +276,11 @@ fn sharpen(x: &[f64], smooth: &[f64], beats: &[usize], rate_hz: f64) -> Vec<usiz
     };
     let size = |sign| median(beats.iter().filter_map(|&b| Some(around(smooth, b, samples(0.08), sign)?.1)).collect());
     let sign = if size(-1.0) > 1.5 * size(1.0) { -1.0 } else { 1.0 };
+    let rest = median(x.to_vec());
     let mut peaks: Vec<usize> = Vec::new();
     for &beat in beats {
-        let height = |sign| around(smooth, beat, samples(0.08), sign).map_or(0.0, |found| found.1);
-        let sign = if height(-sign) > OTHER_WAY * height(sign).max(0.0) { -sign } else { sign };
+        let height = |sign| around(x, beat, samples(0.08), sign).map_or(0.0, |found| (found.1 - sign * rest).max(0.0));
+        let sign = if height(-sign) > OTHER_WAY * height(sign) { -sign } else { sign };
         let near = around(smooth, beat, samples(0.08), sign).and_then(|(at, _)| around(x, at, samples(0.008), sign));
         if let Some((at, _)) = near.filter(|near| peaks.last().is_none_or(|last| near.0 > *last)) {
             peaks.push(at);
