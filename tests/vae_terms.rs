@@ -69,6 +69,7 @@ fn refuses_terms_that_do_not_fit() {
     refuses(&weights, 1, &["the model is missing", "expected lpips_vgg"], data);
     let both = format!("{TRAIN} --no-adversarial --adversarial-from 3 -o w.safetensors");
     refuses(&both, 2, &["--no-adversarial"], data);
-    let flow = "amdf-sample train --stage flow --cine cine.h5 --ecg e.h5 --weights WEIGHTS --outliers 1 -o w.safetensors";
+    let flow =
+        "amdf-sample train --stage flow --cine cine.h5 --ecg e.h5 --weights WEIGHTS --outliers 1 -o w.safetensors";
     refuses(flow, 2, &["are for --stage vae"], data);
 }

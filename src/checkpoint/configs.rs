@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Kind;
 use crate::error::{Fault, Result};
-use crate::model::vit::Task;
 use crate::model::lpips::{self, Network};
+use crate::model::vit::Task;
 use crate::model::{amdf, pamae, vae, vit};
 
 /// The configurations of the models in one weights file.

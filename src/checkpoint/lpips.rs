@@ -170,7 +170,17 @@ mod tests {
         let name = "lpips_alex.features.3.weight";
         assert_eq!(one.tensors[name].dims(), [3, 1, 5, 5]);
         let value = |o: usize, y: usize, x: usize| {
-            one.tensors[name].get(o).unwrap().get(0).unwrap().get(y).unwrap().get(x).unwrap().to_scalar::<f32>().unwrap()
+            one.tensors[name]
+                .get(o)
+                .unwrap()
+                .get(0)
+                .unwrap()
+                .get(y)
+                .unwrap()
+                .get(x)
+                .unwrap()
+                .to_scalar::<f32>()
+                .unwrap()
         };
         assert_eq!([value(0, 0, 1), value(2, 0, 0), value(1, 4, 3)], [3.0, 2.0, (4.0 * 5.0 + 3.0) * 3.0 + 1.0]);
         assert_eq!(one.tensors["lpips_alex.lin2.model.1.weight"].dims(), [1, 6, 1, 1]);

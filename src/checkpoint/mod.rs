@@ -69,15 +69,8 @@ impl Kind {
     /// The models of the pipeline, in its order.
     pub const PIPELINE: [Kind; 5] = [Kind::Pamae, Kind::Vae, Kind::Flow, Kind::Phenotype, Kind::Diagnosis];
     /// These and the models of training and scores.
-    pub const ALL: [Kind; 7] = [
-        Kind::Pamae,
-        Kind::Vae,
-        Kind::Flow,
-        Kind::Phenotype,
-        Kind::Diagnosis,
-        Kind::LpipsVgg,
-        Kind::LpipsAlex,
-    ];
+    pub const ALL: [Kind; 7] =
+        [Kind::Pamae, Kind::Vae, Kind::Flow, Kind::Phenotype, Kind::Diagnosis, Kind::LpipsVgg, Kind::LpipsAlex];
 
     /// The name in the file: first part of the tensor names, key of the configuration.
     pub fn name(self) -> &'static str {

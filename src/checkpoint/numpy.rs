@@ -149,7 +149,11 @@ pub(super) mod tests {
     fn names_arrays_that_are_not_what_they_claim() {
         let error = |bytes: &[u8]| tensors(bytes).unwrap_err().to_string();
         let short = pickled(&[("a.b", &[2, 3], &floats(&[1.0]))]);
-        assert!(error(&short).contains("field a.b: expected the bytes of the shape [2, 3], found 4"), "{}", error(&short));
+        assert!(
+            error(&short).contains("field a.b: expected the bytes of the shape [2, 3], found 4"),
+            "{}",
+            error(&short)
+        );
         let good = pickled(&[("a", &[1], &floats(&[1.0]))]);
         let swap = |from: &[u8], to: &[u8]| {
             let at = good.windows(from.len()).position(|w| w == from).unwrap();

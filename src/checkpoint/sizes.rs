@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use super::{Configs, Kind};
 use crate::data::phenotype::PHENOTYPES;
-use crate::model::vit::Task;
 use crate::model::lpips::{self, Network};
+use crate::model::vit::Task;
 use crate::model::{amdf, pamae, vae, vit};
 
 /// A named set of sizes.

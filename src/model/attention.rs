@@ -54,7 +54,8 @@ fn blocks(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
     let part = |(head, row): (usize, usize)| {
         let (heads, rows) = (heads.min(g - head), rows.min(n - row));
         let heads = |x: &Tensor| x.narrow(0, head, heads);
-        recomputed([&heads(q)?.narrow(1, row, rows)?.contiguous()?, &heads(k)?, &heads(v)?], block) // (heads, rows, e)
+        recomputed([&heads(q)?.narrow(1, row, rows)?.contiguous()?, &heads(k)?, &heads(v)?], block)
+        // (heads, rows, e)
     };
     let starts: Vec<_> =
         (0..g).step_by(heads).flat_map(|head| (0..n).step_by(rows).map(move |row| (head, row))).collect();

@@ -111,9 +111,8 @@ impl Discriminator {
         if w == 0 {
             bail!("a discriminator of no channels")
         }
-        let plain = |i: usize, sizes, [kernel, stride, padding]: Window| {
-            Conv3d::new(sizes, kernel, stride, padding, vb.pp(i))
-        };
+        let plain =
+            |i: usize, sizes, [kernel, stride, padding]: Window| Conv3d::new(sizes, kernel, stride, padding, vb.pp(i));
         Ok(Discriminator {
             start: plain(0, (1, w), HALVE)?,
             stages: [

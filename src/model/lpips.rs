@@ -255,7 +255,9 @@ mod tests {
             let alone = net.forward(&a.narrow(2, 1, 1).unwrap(), &b.narrow(2, 1, 1).unwrap()).unwrap();
             assert!((alone.to_vec2::<f64>().unwrap()[1][0] - d[1][1]).abs() < 1e-12);
         }
-        assert!(waves(Network::AlexNet).forward(&wave(&[1, 1, 1, 24, 24], 1.0), &wave(&[1, 1, 1, 24, 24], 2.0)).is_err());
+        assert!(waves(Network::AlexNet)
+            .forward(&wave(&[1, 1, 1, 24, 24], 1.0), &wave(&[1, 1, 1, 24, 24], 2.0))
+            .is_err());
     }
 
     #[test]
@@ -267,7 +269,8 @@ mod tests {
             let loss = |x: &Tensor| net.forward(x, &other).unwrap().mean_all().unwrap();
             let grads = loss(&clip).backward().unwrap();
             let direction = wave(clip.dims(), 0.9);
-            let along = (grads.get(&clip).unwrap() * &direction).unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap();
+            let along =
+                (grads.get(&clip).unwrap() * &direction).unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap();
             let moved = |step: f64| {
                 loss(&(clip.as_tensor() + (&direction * step).unwrap()).unwrap()).to_scalar::<f64>().unwrap()
             };

@@ -233,7 +233,8 @@ pub(super) mod tests {
     }
 
     fn small_vae() -> (Vae, Variables) {
-        let config = vae::Config { base_width: 8, multipliers: vec![1, 1], attention_levels: vec![], ..vae::Config::tiny() };
+        let config =
+            vae::Config { base_width: 8, multipliers: vec![1, 1], attention_levels: vec![], ..vae::Config::tiny() };
         let values = fresh("vae", 5, |vb| Vae::new(&config, vb)).unwrap();
         let variables = Variables::new(values, &Device::Cpu).unwrap();
         (Vae::new(&config, variables.builder()).unwrap(), variables)
@@ -268,11 +269,13 @@ pub(super) mod tests {
         assert!((parts[6] - weight).abs() < 1e-4 * weight && weight > 0.0, "{parts:?}, {weight}");
 
         let (want, got) = (whole.backward().unwrap(), losses.updates[0].loss.backward().unwrap());
+        let size = |x: &Tensor| number(&x.sqr().unwrap().sum_all().unwrap()).sqrt();
+        let largest = variables.iter().map(|(_, var)| size(want.get(var).unwrap())).fold(0.0, f64::max);
         for (name, var) in variables.iter() {
             let (want, got) = (want.get(var).unwrap(), got.get(var).unwrap());
-            let size = |x: &Tensor| number(&x.sqr().unwrap().sum_all().unwrap()).sqrt();
             let (apart, size) = (size(&(want - got).unwrap()), size(want));
-            assert!(apart <= 2e-4 * size.max(1e-4), "{name}: {apart} of {size}");
+            // A bias before a normalisation of single channels has the gradient 0 but for rounding.
+            assert!(apart <= 2e-4 * size.max(1e-3 * largest), "{name}: {apart} of {size}, largest {largest}");
         }
         let discriminator = losses.updates[1].loss.backward().unwrap();
         assert!(variables.iter().all(|(_, var)| discriminator.get(var).is_none()));
@@ -291,7 +294,8 @@ pub(super) mod tests {
         let values: Vec<f64> = early.parts.iter().map(number).collect();
         assert_eq!(values[5..], [0.0, 0.0, 0.0]);
         assert!((values[0] - (values[1] + values[3] + values[4] + 1e-6 * values[2])).abs() < 1e-6);
-        let names = ["loss", "absolute", "kl", "perceptual", "outliers", "adversarial", "adversarial_weight", "discriminator"];
+        let names =
+            ["loss", "absolute", "kl", "perceptual", "outliers", "adversarial", "adversarial_weight", "discriminator"];
         assert_eq!(terms.parts(), names);
         assert_eq!(terms.losses(&vae, last, &clip, &noise, 7).unwrap().updates.len(), 2);
         assert_eq!(Terms::default().parts(), names[..3]);

@@ -9,8 +9,8 @@ use candle_core::Tensor;
 
 use super::adamw::Settings;
 use super::clip::{normal, run, stretched, tensor};
-use super::terms::Terms;
 use super::task::{At, Defaults, Losses, Network, Recipe, Records, Task};
+use super::terms::Terms;
 use super::variables::Variables;
 use crate::checkpoint::sizes::Sizes;
 use crate::data::cine::Cine;
