@@ -79,13 +79,12 @@ struct Train {
 
 impl Train {
     fn run(self, log: &Log) -> Result<()> {
-        let (args, mut configs) = (self.train, self.preset.configs(&[Kind::Pamae], &[]));
+        let (args, configs) = (self.train, self.preset.configs(&[Kind::Pamae], &[]));
         let mut session = Session::begin(PamaeEncode::NAME, Kind::Pamae, &configs, self.weights.as_deref(), &args)?;
-        configs.copy(Kind::Pamae, &session.start.configs);
-        let mut config = configs.pamae.unwrap_or_else(Config::compact);
+        let mut config = session.start.configs.pamae.take().unwrap_or_else(Config::compact);
         config.phase_weight = self.phase_weight.unwrap_or(config.phase_weight);
         session.start.configs.pamae = Some(config.clone());
-        session.depends_on("config", &session.start.configs.clone())?;
+        session.depends_on("config", session.start.configs.clone())?;
         let data: Dataset<Ecg> = Dataset::open(&self.ecg)?;
         session.provenance = data.after(session.provenance);
         let on = data.about("ECGs");

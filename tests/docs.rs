@@ -20,8 +20,9 @@ const TOOLS: [(&str, &str); 6] = [
     ("cmr-classify", env!("CARGO_BIN_EXE_cmr-classify")),
     ("ecgflow", env!("CARGO_BIN_EXE_ecgflow")),
 ];
-/// The subcommands of `ecgflow`, each with a usage block of its own.
-const TASKS: [&str; 3] = ["import", "init", "inspect"];
+/// The subcommands, each with a usage block of its own.
+const TASKS: [&str; 5] =
+    ["ecgflow import", "ecgflow init", "ecgflow inspect", "pamae-encode train", "amdf-sample train"];
 /// The longest a program may take to answer `--help`.
 const HELP_TIME: Duration = Duration::from_millis(50);
 /// Beginnings of paths that exist on one machine only.
@@ -88,7 +89,7 @@ fn usage_blocks_are_what_help_prints() {
         }
     }
     let tools = TOOLS.iter().map(|(tool, _)| (*tool).to_owned());
-    assert_eq!(seen, tools.chain(TASKS.map(|task| format!("ecgflow {task}"))).collect());
+    assert_eq!(seen, tools.chain(TASKS.map(str::to_owned)).collect());
 }
 
 #[test]
@@ -186,7 +187,8 @@ fn calls(shell: &str) -> Vec<(String, Vec<String>)> {
         let words = command.split_whitespace().map(|word| word.trim_matches(['\'', '"', '`']));
         let mut words = words.skip_while(|word| !TOOLS.iter().any(|(tool, _)| tool == word)).peekable();
         let Some(tool) = words.next() else { continue };
-        let task = words.next_if(|word| TASKS.contains(word)).map(|task| format!(" {task}"));
+        let is_task = |word: &str| TASKS.iter().any(|task| *task == format!("{tool} {word}"));
+        let task = words.next_if(|word| is_task(word)).map(|task| format!(" {task}"));
         let options = words.filter(|word| word.starts_with('-') && word.len() > 1 && !word.starts_with("-{"));
         let name = |word: &str| word.split('=').next().unwrap_or(word).to_owned();
         found.push((format!("{tool}{}", task.unwrap_or_default()), options.map(name).collect()));

@@ -20,11 +20,45 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("model", &["error", "random", "data", "signal", "simulate", "metric", "kernel"]),
     ("tensor", &["error", "random", "data", "signal", "simulate", "metric", "kernel"]),
     ("checkpoint", &["error", "random", "data", "io", "signal", "simulate", "metric", "kernel", "model", "tensor"]),
-    ("bundled", &["error", "random", "data", "signal", "simulate", "metric", "kernel", "model", "tensor", "checkpoint"]),
-    ("train", &["error", "random", "data", "signal", "simulate", "metric", "kernel", "model", "tensor", "checkpoint", "bundled"]),
+    (
+        "bundled",
+        &["error", "random", "data", "signal", "simulate", "metric", "kernel", "model", "tensor", "checkpoint"],
+    ),
+    (
+        "train",
+        &[
+            "error",
+            "random",
+            "data",
+            "signal",
+            "simulate",
+            "metric",
+            "kernel",
+            "model",
+            "tensor",
+            "checkpoint",
+            "bundled",
+        ],
+    ),
     ("infer", &["error", "random", "data", "signal", "metric", "kernel", "model", "tensor", "checkpoint", "bundled"]),
     ("inspect", &["error", "data", "io", "checkpoint"]),
-    ("cli", &["error", "random", "data", "io", "signal", "metric", "kernel", "tensor", "checkpoint", "bundled", "infer", "train"]),
+    (
+        "cli",
+        &[
+            "error",
+            "random",
+            "data",
+            "io",
+            "signal",
+            "metric",
+            "kernel",
+            "tensor",
+            "checkpoint",
+            "bundled",
+            "infer",
+            "train",
+        ],
+    ),
 ];
 
 /// Names that say nothing about what is inside.

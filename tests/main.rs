@@ -28,4 +28,6 @@ mod quality;
 mod rpeak;
 mod signal;
 mod support;
+mod trainers;
+mod training;
 mod vae_terms;

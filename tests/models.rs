@@ -32,7 +32,7 @@ const BF16: f32 = 0.02;
 
 /// `config.json` of the folder.
 #[derive(serde::Deserialize)]
-struct Sizes {
+pub struct Sizes {
     base_filters: usize,
     ecg_dim: usize,
     frames: usize,
@@ -49,21 +49,21 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn read(folder: &Path) -> Self {
+    pub fn read(folder: &Path) -> Self {
         serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap()
     }
 
-    fn pamae(&self) -> pamae::Config {
+    pub fn pamae(&self) -> pamae::Config {
         let published = pamae::Config::published();
         pamae::Config { base_width: self.base_filters, feature_dim: self.ecg_dim, frames: self.frames, ..published }
     }
 
-    fn vae(&self) -> vae::Config {
+    pub fn vae(&self) -> vae::Config {
         let (multipliers, published) = (self.vae_mult.clone(), vae::Config::published());
         vae::Config { base_width: self.vae_ch, multipliers, blocks: self.vae_blocks, ..published }
     }
 
-    fn amdf(&self) -> amdf::Config {
+    pub fn amdf(&self) -> amdf::Config {
         amdf::Config {
             width: self.hidden,
             depth: self.depth,
@@ -76,7 +76,7 @@ impl Sizes {
     }
 }
 
-fn tiny() -> Option<std::path::PathBuf> {
+pub fn tiny() -> Option<std::path::PathBuf> {
     support::folder("ECGFLOW_PARITY", "../shared/parity/tiny")
 }
 

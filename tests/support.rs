@@ -87,6 +87,11 @@ impl Report {
         self.expected.get(name).unwrap_or_else(|| panic!("no expected value is called {name}")).clone()
     }
 
+    /// Whether there is an expected value of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.expected.contains_key(name)
+    }
+
     /// max |got - want| <= tolerance * max(1, max |want|).
     pub fn check(&mut self, name: &str, got: &Tensor, tolerance: f32) {
         let want = self.input(name);

@@ -270,7 +270,7 @@ impl GeneratorArgs {
         let mut writer = LatentWriter::begin(path, &provenance)?;
         computed.into_iter().try_for_each(|latent| writer.put(&latent?))?;
         writer.finish()?;
-        Ok(Box::new(Dataset::<Latent>::open(&[path.clone()])?))
+        Ok(Box::new(Dataset::<Latent>::open(std::slice::from_ref(path))?))
     }
 
     /// The clips to draw after every epoch.

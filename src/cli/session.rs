@@ -44,6 +44,7 @@ impl Session {
         weights: Option<&Path>,
         args: &TrainArgs,
     ) -> Result<Session> {
+        leave_elementwise_work_to_one_thread();
         super::use_threads(args.threads.threads)?;
         let device = args.device.open()?;
         let weights = weights.map(Weights::open).transpose()?;
@@ -111,6 +112,16 @@ impl Session {
         let output = Output::begin(path, true)?;
         models.save(output.path(), &self.provenance)?;
         output.finish()
+    }
+}
+
+/// candle hands every small operation to threads of its own and spins until they are done: a training, made of many, takes
+/// ten times longer where another program uses the processor. Products and our kernels keep their threads. A user's own
+/// setting stands. No thread of ours runs yet that reads it.
+fn leave_elementwise_work_to_one_thread() {
+    const POOL: &str = "CANDLE_NUM_THREADS";
+    if std::env::var_os(POOL).is_none() {
+        std::env::set_var(POOL, "1");
     }
 }
 

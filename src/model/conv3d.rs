@@ -44,8 +44,12 @@ pub fn conv3d(
         return pointwise(x, weight, bias);
     }
     let (x, weight, padding) = unit_stride(x, weight, stride, padding)?;
-    let records: Vec<Tensor> =
-        (0..batch).map(|i| one_record(&x.get(i)?, &weight, bias, padding)).collect::<Result<_>>()?;
+    let record = |i| one_record(&x.get(i)?, &weight, bias, padding);
+    let records: Vec<Tensor> = if x.device().is_cpu() {
+        (0..batch).into_par_iter().map(record).collect::<Result<_>>()?
+    } else {
+        (0..batch).map(record).collect::<Result<_>>()?
+    };
     Tensor::stack(&records, 0)
 }
 

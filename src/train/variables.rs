@@ -19,6 +19,7 @@ const DOING: &str = "training";
 #[derive(Debug, Clone)]
 pub struct Variables {
     all: BTreeMap<String, Var>,
+    dtype: DType,
     device: Device,
 }
 
@@ -28,24 +29,36 @@ pub fn is_trained(name: &str) -> bool {
 }
 
 impl Variables {
-    /// Variables with these values.
+    /// Variables of f32 with these values.
     ///
     /// # Errors
     /// Where the device has no room.
     pub fn new(values: impl IntoIterator<Item = (String, Tensor)>, device: &Device) -> Result<Variables> {
+        Variables::of_type(values, DType::F32, device)
+    }
+
+    /// The same of another type: f64 has no kernels of ours, but tells what rounding does.
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    pub fn of_type(
+        values: impl IntoIterator<Item = (String, Tensor)>,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Variables> {
         let var = |(name, tensor): (String, Tensor)| {
-            let tensor = tensor.to_dtype(DType::F32)?.to_device(device)?.contiguous()?;
+            let tensor = tensor.to_dtype(dtype)?.to_device(device)?.contiguous()?;
             Ok((name, Var::from_tensor(&tensor.detach())?))
         };
         let all = values.into_iter().map(var).collect::<candle_core::Result<_>>().map_err(Error::compute(DOING))?;
-        Ok(Variables { all, device: device.clone() })
+        Ok(Variables { all, dtype, device: device.clone() })
     }
 
     /// For the constructors of models: the variables themselves.
     pub fn builder(&self) -> VarBuilder<'static> {
         let all: HashMap<String, Tensor> =
             self.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
-        VarBuilder::from_tensors(all, DType::F32, &self.device)
+        VarBuilder::from_tensors(all, self.dtype, &self.device)
     }
 
     /// All, by name.
@@ -137,18 +150,23 @@ impl Gradients {
 }
 
 fn squares(x: &Tensor) -> candle_core::Result<f64> {
-    if x.device().is_cpu() && x.is_contiguous() {
+    if is_host(x) && x.is_contiguous() {
         return op::with_values(x, |x| x.iter().map(|v| f64::from(*v) * f64::from(*v)).sum());
     }
     x.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar()
 }
 
+/// Whether a tensor can be worked on where it lies.
+pub fn is_host(x: &Tensor) -> bool {
+    x.device().is_cpu() && x.dtype() == DType::F32
+}
+
 /// Numbers that accompany a variable: a moment, an average.
 #[derive(Debug, Clone)]
 pub enum Buffer {
-    /// On the processor, changed in place.
+    /// f32 on the processor, changed in place.
     Host(Vec<f32>),
-    /// On another device.
+    /// On another device, or of another type.
     Device(Tensor),
 }
 
@@ -158,7 +176,7 @@ impl Buffer {
     /// # Errors
     /// Where it cannot be fetched.
     pub fn copy(x: &Tensor) -> candle_core::Result<Buffer> {
-        Ok(if x.device().is_cpu() { Buffer::Host(op::values(x)?) } else { Buffer::Device(x.detach().copy()?) })
+        Ok(if is_host(x) { Buffer::Host(op::values(x)?) } else { Buffer::Device(x.detach().copy()?) })
     }
 
     /// As a tensor of that shape, on the processor.
