@@ -134,14 +134,12 @@ impl Heard {
     }
 }
 
-/// Extra beats that point down among upright ones are heard, but `ecg-prep` marks their highest point, since one record has
-/// one direction there: they are held to 150 ms only.
 #[test]
 fn ecg_prep_finds_the_beats_of_a_cohort() {
     let heard = Heard::of(false);
     let least = |score: &Score| score.percent().into_iter().fold(100.0, f64::min);
     assert!(least(&heard.without_down) >= 99.5 && least(&heard.far) >= 99.5 && heard.rate_off <= 4);
-    assert!(heard.without_down.beats > 5000 && least(&heard.near) >= 99.3);
+    assert!(heard.without_down.beats > 5000 && least(&heard.near) >= 99.5);
 }
 
 /// Limits of the detector, written down: R and S of one size in lead II, where the choice between them is a convention, and

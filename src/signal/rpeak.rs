@@ -263,8 +263,10 @@ impl Hunt {
     }
 }
 
-/// A beat that points the other way by so much more than the usual way is marked there: an extra beat from elsewhere.
+/// An extra beat from elsewhere may point the other way: it does so by this much more than the usual way,
 const OTHER_WAY: f64 = 2.5;
+/// and the usual way by less than this share of what beats do. Beats whose R and S are alike keep one mark.
+const UNLIKE: f64 = 0.4;
 
 /// Moves each beat to the extreme of the lead nearby.
 fn sharpen(x: &[f64], smooth: &[f64], beats: &[usize], rate_hz: f64) -> Vec<usize> {
@@ -277,10 +279,13 @@ fn sharpen(x: &[f64], smooth: &[f64], beats: &[usize], rate_hz: f64) -> Vec<usiz
     let size = |sign| median(beats.iter().filter_map(|&b| Some(around(smooth, b, samples(0.08), sign)?.1)).collect());
     let sign = if size(-1.0) > 1.5 * size(1.0) { -1.0 } else { 1.0 };
     let rest = median(x.to_vec());
+    let height =
+        |beat, sign| around(x, beat, samples(0.08), sign).map_or(0.0, |found| (found.1 - sign * rest).max(0.0));
+    let usual = median(beats.iter().map(|&beat| height(beat, sign)).collect());
     let mut peaks: Vec<usize> = Vec::new();
     for &beat in beats {
-        let height = |sign| around(x, beat, samples(0.08), sign).map_or(0.0, |found| (found.1 - sign * rest).max(0.0));
-        let sign = if height(-sign) > OTHER_WAY * height(sign) { -sign } else { sign };
+        let (own, other) = (height(beat, sign), height(beat, -sign));
+        let sign = if other > OTHER_WAY * own && own < UNLIKE * usual { -sign } else { sign };
         let near = around(smooth, beat, samples(0.08), sign).and_then(|(at, _)| around(x, at, samples(0.008), sign));
         if let Some((at, _)) = near.filter(|near| peaks.last().is_none_or(|last| near.0 > *last)) {
             peaks.push(at);
