@@ -210,8 +210,9 @@ fn parity_of_three_training_steps_of_pamae_in_double_precision() {
 /// What single precision can tell of three steps of PA-MAE. Its ReLUs and its max-pool have kinks, and AdamW divides every
 /// gradient by its own size, so a rounding decides the sign of whole steps: PyTorch in single precision with one thread and
 /// with two misses the tolerance of the parity data against itself (norm of step 3: 139.76 and 140.73). What stands here is
-/// how far PyTorch in double precision, the input moved by 1e-7 of itself in eight ways, lies from the recorded values. The
-/// test above holds every value to 1e-5 in double precision.
+/// how far PyTorch in double precision, the input moved by 1e-7 of itself in eight ways, lies from the recorded values;
+/// twice that is allowed, since instruction sets round differently. The test above holds every value to 1e-5 in double
+/// precision.
 const ROUNDED: [(&str, f64); 7] = [
     ("losses[1][3]", 1.06),
     ("losses[2][0]", 0.09),
@@ -229,7 +230,7 @@ fn parity_of_three_training_steps_of_pamae_as_far_as_rounding_lets() {
     let (rows, variables) = pamae_steps(&folder, DType::F32);
     let mut missed = Vec::new();
     let mut look = |name: &str, difference: f64, largest: f64| {
-        let known = ROUNDED.iter().find(|(known, _)| *known == name).map(|(_, d)| *d);
+        let known = ROUNDED.iter().find(|(known, _)| *known == name).map(|(_, d)| 2.0 * d);
         let allowed = known.unwrap_or(f64::from(STEPPED) * largest.max(1.0));
         eprintln!("{name:34} difference {difference:.1e}, allowed {allowed:.1e}");
         if difference > allowed {
