@@ -5,15 +5,15 @@ cd "$(dirname "$0")/.."
 BIN=${BIN:-target/release}
 mkdir -p demo
 
-"$BIN/ecgflow" init tiny --seed 0 -o demo/weights.safetensors
-"$BIN/ecg-prep" testdata/ecg/example.hea |
-  "$BIN/pamae-encode" --weights demo/weights.safetensors |
-  "$BIN/amdf-sample" --weights demo/weights.safetensors --gif demo/clip.gif |
-  tee demo/cine.h5 |
-  "$BIN/cmr-phenotype" --weights demo/weights.safetensors >demo/phenotypes.csv
-"$BIN/cmr-classify" --weights demo/weights.safetensors demo/cine.h5 >demo/diagnoses.csv
+rm -rf demo/truth
+"$BIN/ecg-prep" testdata/ecg/H1-000004.hea |
+  "$BIN/pamae-encode" |
+  "$BIN/amdf-sample" >demo/cine.h5
+"$BIN/ecgflow" simulate -n 1 --seed 1 --start 4 --hdf5 -o demo/truth
+"$BIN/ecgflow" render demo/cine.h5 demo/truth/cine.h5 -o demo/clip.gif
+"$BIN/ecgflow" render demo/cine.h5 demo/truth/cine.h5 -o demo/clip.png
 
-for file in demo/clip.gif demo/cine.h5 demo/phenotypes.csv demo/diagnoses.csv; do
+for file in demo/clip.gif demo/clip.png demo/cine.h5; do
   [ -s "$file" ] || { echo "demo: error: $file is missing or empty" >&2; exit 1; }
 done
-echo "demo: see demo/clip.gif, demo/cine.h5, demo/phenotypes.csv and demo/diagnoses.csv"
+echo "demo: see demo/clip.gif and demo/clip.png: generated left and above, the truth right and below"

@@ -213,3 +213,19 @@ fn impossible_cohorts_are_refused() {
     refuses("ecgflow simulate -n 1 --group athlete -o x", 2, &["expected one of healthy, hcm, dcm"], |_| {});
     refuses("ecgflow simulate -n 2 --start 18446744073709551615 -o x", 2, &["--start"], |_| {});
 }
+
+/// The record that the README's pipeline begins with. Mathematics of another system may round one step of 1 uV otherwise.
+#[test]
+fn the_heart_of_testdata_is_that_of_the_cohort() {
+    let out = tempfile::tempdir().unwrap();
+    succeed("ecgflow simulate -n 1 --seed 1 --start 4 -o hearts", out.path());
+    let samples = |path: &Path| -> Vec<i16> {
+        let bytes = std::fs::read(path).unwrap();
+        bytes.chunks_exact(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect()
+    };
+    let made = samples(&out.path().join("hearts/ecg/H1-000004.dat"));
+    let kept = samples(&root().join("testdata/ecg/H1-000004.dat"));
+    assert!(made.len() == 60_000 && made.len() == kept.len());
+    let apart = made.iter().zip(&kept).map(|(a, b)| a.abs_diff(*b)).max();
+    assert!(apart <= Some(1), "{apart:?} uV: make testdata/ecg afresh (testdata/README.md)");
+}
