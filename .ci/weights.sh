@@ -17,8 +17,9 @@ step() { # step OUTPUT COMMAND...: runs the command unless its output is there
 }
 
 step "$dir/hearts" "$BIN/ecgflow" simulate -n "$hearts" --seed 0 --hdf5 -o "$dir/hearts"
-step "$dir/vae.safetensors" "$BIN/amdf-sample" train --stage vae --cine "$dir/hearts/cine.h5" \
-  --steps 4200 --lr 1e-3 --warm-up 50 --ema 0.998 --batch 1 --validation 0.01 --validate-every 300 \
+step "$dir/start.safetensors" "$BIN/ecgflow" init compact --only vae --seed 0 -o "$dir/start.safetensors"
+step "$dir/vae.safetensors" "$BIN/amdf-sample" train --stage vae --cine "$dir/hearts/cine.h5" --init "$dir/start.safetensors" \
+  --steps 10000 --lr 1.2e-3 --warm-up 50 --ema 0.998 --batch 2 --validation 0.01 --validate-every 500 \
   --state "$dir/vae.state" --log "$dir/vae.csv" -o "$dir/vae.safetensors"
 step "$dir/pamae.safetensors" "$BIN/pamae-encode" train "$dir/hearts/ecg.h5" --weights "$dir/vae.safetensors" \
   --steps 900 --lr 2e-3 --warm-up 30 --batch 16 --validation 0.03 \
