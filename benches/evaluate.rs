@@ -31,6 +31,8 @@ use rayon::prelude::*;
 
 /// Participants whose clips are encoded and decoded again.
 const RECONSTRUCTED: usize = 100;
+/// The cohort of `make weights`.
+const TRAINED: u64 = 0;
 /// A beat is found where an R peak is this near, samples of 2 ms.
 const NEAR: i32 = 10;
 
@@ -64,7 +66,11 @@ struct Generator {
 impl Generator {
     fn open(weights: &Weights, options: &BTreeMap<String, String>) -> Generator {
         let number = |name: &str| options.get(name).map(|v| v.parse::<f64>().unwrap());
-        let cycle = options.get("CYCLE").map_or(CycleChoice::Published, |_| CycleChoice::Whole);
+        let cycle = match options.get("CYCLE").map(String::as_str) {
+            None | Some("published") => CycleChoice::Published,
+            Some("whole") => CycleChoice::Whole,
+            other => panic!("CYCLE: expected published or whole, found {other:?}"),
+        };
         let change = |sampling: &mut ecgflow::model::amdf::Sampling| {
             sampling.steps = number("STEPS").map_or(sampling.steps, |v| v as usize);
             sampling.guidance = number("GUIDANCE").unwrap_or(sampling.guidance);
@@ -124,8 +130,12 @@ fn middle(f: impl Fn(&Case) -> f64, cases: &[&Case]) -> f64 {
 fn main() {
     let given = std::env::args().skip(1).filter_map(|a| a.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())));
     let options: BTreeMap<String, String> = given.collect();
+    let known = ["SEED", "COUNT", "WEIGHTS", "STEPS", "GUIDANCE", "CYCLE", "NAME"];
+    let strange = options.keys().find(|name| !known.contains(&name.as_str()));
+    assert!(strange.is_none(), "unknown option {strange:?}; known: {known:?}");
     let number = |name: &str, default: u64| options.get(name).map_or(default, |v| v.parse().unwrap());
     let (seed, count) = (number("SEED", 1), number("COUNT", 500));
+    assert!(seed != TRAINED, "SEED={TRAINED} is the cohort that the bundled weights were trained on");
     let weights = match options.get("WEIGHTS") {
         Some(path) => Weights::open(Path::new(path)).unwrap(),
         None => ecgflow::bundled::weights().unwrap(),

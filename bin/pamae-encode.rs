@@ -57,7 +57,7 @@ enum Task {
 /// Train PA-MAE on prepared ECGs.
 ///
 /// Half of the features are dropped and the ECG is restored from the rest; the phase of the cardiac cycle is learnt from the
-/// R peaks. With --state, a training that was stopped goes on where it was and ends with the same bytes.
+/// R peaks. With --state, a training that was stopped goes on where it was and ends with the same weights.
 /// Example: pamae-encode train ecg.h5 -o pamae.safetensors --state pamae.state --log pamae.csv
 #[derive(Args)]
 struct Train {
@@ -85,7 +85,7 @@ impl Train {
         config.phase_weight = self.phase_weight.unwrap_or(config.phase_weight);
         session.start.configs.pamae = Some(config.clone());
         session.depends_on("config", session.start.configs.clone())?;
-        let data: Dataset<Ecg> = Dataset::open(&self.ecg)?;
+        let data: Dataset<Ecg> = args.read(&self.ecg)?;
         session.provenance = data.after(session.provenance);
         let on = data.about("ECGs");
         let task = Pamae::new(data, config, session.variables()?, recipe())?;

@@ -229,3 +229,24 @@ fn the_heart_of_testdata_is_that_of_the_cohort() {
     let apart = made.iter().zip(&kept).map(|(a, b)| a.abs_diff(*b)).max();
     assert!(apart <= Some(1), "{apart:?} uV: make testdata/ecg afresh (testdata/README.md)");
 }
+
+#[test]
+fn clips_are_drawn_beside_each_other_by_the_record_they_come_from() {
+    let out = tempfile::tempdir().unwrap();
+    succeed("ecgflow simulate -n 2 --seed 5 --hdf5 -o hearts", out.path());
+    succeed("ecgflow render hearts/cine.h5 hearts/cine.h5 --record H5-000001 -o two.gif", out.path());
+    succeed("ecgflow render hearts/cine.h5 -o sheet.png --frames 3", out.path());
+    let gif = std::fs::read(out.path().join("two.gif")).unwrap();
+    assert_eq!(u16::from_le_bytes([gif[6], gif[7]]), 3 * (96 + 2 + 96)); // two clips, a gap of two, enlarged by three
+    let png = std::fs::read(out.path().join("sheet.png")).unwrap();
+    assert!(png.starts_with(b"\x89PNG") && png.windows(9).any(|w| w == b"synthetic"));
+    for (words, code, says) in [
+        ("ecgflow render hearts/cine.h5 -o a.jpg", 2, ".gif or .png"),
+        ("ecgflow render hearts/cine.h5 -o a.gif --frames 3", 2, "a GIF shows every frame"),
+        ("ecgflow render hearts/cine.h5 -o a.gif --record nobody", 1, "no such record"),
+    ] {
+        refuses(words, code, &[says], |folder| {
+            std::os::unix::fs::symlink(out.path().join("hearts"), folder.join("hearts")).unwrap();
+        });
+    }
+}

@@ -126,6 +126,7 @@ fn survives(words: &str, step_ms: f64) {
         }
     }
     eprintln!("ten kills, {progressed} lives made a checkpoint");
+    assert!(progressed > 0, "every kill came before the first checkpoint: nothing was resumed");
     succeed(&words, torn.path());
     let log = |folder: &Path| std::fs::read_to_string(folder.join("t.csv")).unwrap();
     assert_eq!(log(torn.path()), log(whole.path()));
@@ -205,4 +206,48 @@ fn an_absurd_learning_rate_stops_with_the_step_and_the_records() {
         "{stderr}"
     );
     assert!(!folder.path().join("w.safetensors").exists());
+}
+
+#[test]
+fn no_output_of_a_training_replaces_what_it_reads_or_another_output_or_a_foreign_file() {
+    let folder = data();
+    let words = "pamae-encode train ecg.h5 --preset tiny --batch 2 --steps 1 --threads 1";
+    std::fs::write(folder.path().join("notes.txt"), "thesis").unwrap();
+    let before = std::fs::read(folder.path().join("ecg.h5")).unwrap();
+    for (more, code, says) in [
+        ("-o w.s --log ecg.h5", 2, "ecg.h5 would be read and replaced"),
+        ("-o ecg.h5", 2, "ecg.h5 would be read and replaced"),
+        ("-o w.s --state w.s", 2, "two outputs go to w.s"),
+        ("-o w.s --state -", 2, "expected the name of a file, found -"),
+        ("-o w.s --log notes.txt", 1, "expected a new file, or the log of a training, found another file"),
+    ] {
+        let output = run(&format!("{words} {more}"), folder.path());
+        assert!(output.status.code() == Some(code) && text(&output.stderr).contains(says), "{}", text(&output.stderr));
+    }
+    assert_eq!(std::fs::read(folder.path().join("ecg.h5")).unwrap(), before);
+    assert_eq!(std::fs::read(folder.path().join("notes.txt")).unwrap(), b"thesis");
+    assert!(!folder.path().join("w.s").exists());
+}
+
+#[test]
+fn a_validation_record_that_gives_no_finite_score_stops_the_training() {
+    let folder = data();
+    let mut writer = EcgWriter::begin(&folder.path().join("tall.h5"), &provenance(), 500.0, "raw", &[]).unwrap();
+    for id in ids(10..20) {
+        let mut ecg = ecg(&id);
+        ecg.samples_mv.mapv_inplace(|v| v * 1e38);
+        writer.put(&ecg).unwrap();
+    }
+    writer.finish().unwrap();
+    let words = "pamae-encode train ecg.h5 tall.h5 --preset tiny --batch 1 --steps 1 --threads 1 --validation 0.5";
+    let output = run(&format!("{words} -o w.s"), folder.path());
+    let stderr = text(&output.stderr);
+    assert!(output.status.code() == Some(1) && stderr.contains("expected a finite number"), "{stderr}");
+}
+
+#[test]
+fn options_of_the_flow_are_refused_for_the_vae() {
+    let folder = data();
+    let output = run("amdf-sample train --stage vae --cine cine.h5 -o w.s --cycle median", folder.path());
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
 }

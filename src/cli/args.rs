@@ -213,3 +213,14 @@ pub fn non_negative(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|x: &f64| x.is_finite() && *x >= 0.0);
     number.ok_or_else(|| "expected a number, zero or more".to_owned())
 }
+
+/// A file or folder that is written by name: standard output cannot be one.
+///
+/// # Errors
+/// Where it is `-`.
+pub fn named(text: &str) -> Result<PathBuf, String> {
+    if text == "-" {
+        return Err("expected the name of a file, found - (standard output)".to_owned());
+    }
+    Ok(PathBuf::from(text))
+}

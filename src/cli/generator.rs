@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::args::non_negative;
+use super::args::{named, non_negative};
 use super::dataset::Dataset;
 use super::log::Log;
 use super::session::Session;
@@ -46,7 +46,7 @@ pub enum Stage {
 /// Train the generator: first the 3D-VAE on clips, then the flow on clips and the ECGs of the same ids.
 ///
 /// Clips without ECG and ECGs without clip are left out, and said. With --state, a training that was stopped goes on where it
-/// was and ends with the same bytes. Examples:
+/// was and ends with the same weights and log. Examples:
 /// amdf-sample train --stage vae --cine cine.h5 -o vae.safetensors --weights pamae.safetensors --state vae.state;
 /// amdf-sample train --stage flow --cine cine.h5 --ecg ecg.h5 --weights vae.safetensors -o all.safetensors
 #[derive(Args, Debug, Clone)]
@@ -67,17 +67,17 @@ pub struct GeneratorArgs {
     #[arg(long, value_name = "PRESET", default_value = "compact")]
     preset: Sizes,
     /// Part of the ECG that is the condition: published, median, random (another complete beat in every step) or whole
-    /// (the record, not aligned to a beat); for the flow.
-    #[arg(long, value_name = "CYCLE", default_value = "published")]
-    cycle: Cycle,
+    /// (the record, not aligned to a beat); for the flow [default: published].
+    #[arg(long, value_name = "CYCLE")]
+    cycle: Option<Cycle>,
     /// Start from noise around zero instead of the anatomy template; for the flow.
     #[arg(long)]
     no_template: bool,
     /// Keep the latents of the clips in this file, so that they are computed once; for the flow.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = named)]
     latents: Option<PathBuf>,
     /// Draw clips into this folder after every epoch, and the true ones once.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = named)]
     gif: Option<PathBuf>,
     #[command(flatten)]
     terms: TermArgs,
@@ -131,6 +131,10 @@ impl TermArgs {
 }
 
 impl GeneratorArgs {
+    fn cycle(&self) -> Cycle {
+        self.cycle.unwrap_or_default()
+    }
+
     /// Trains.
     ///
     /// # Errors
@@ -140,9 +144,11 @@ impl GeneratorArgs {
             let options = "--perceptual, --adversarial-from, --no-adversarial and --outliers";
             return Err(Error::usage(format!("{options} are for --stage vae")));
         }
-        let flow_only = !self.ecg.is_empty() || self.no_template || self.latents.is_some();
+        let flow_only = !self.ecg.is_empty() || self.no_template || self.latents.is_some() || self.cycle.is_some();
         match self.stage {
-            Stage::Vae if flow_only => Err(Error::usage("--ecg, --no-template and --latents are for --stage flow")),
+            Stage::Vae if flow_only => {
+                Err(Error::usage("--ecg, --cycle, --no-template and --latents are for --stage flow"))
+            }
             Stage::Vae => self.vae(tool, log),
             Stage::Flow => self.flow(tool, log),
         }
@@ -152,7 +158,7 @@ impl GeneratorArgs {
         let (kind, args) = (Kind::Vae, &self.train);
         let configs = self.preset.configs(&[kind], &[]);
         let mut session = Session::begin(tool, kind, &configs, self.weights.as_deref(), args)?;
-        let data: Dataset<Cine> = Dataset::open(&self.cine)?;
+        let data: Dataset<Cine> = self.train.read(&self.cine)?;
         session.provenance = data.after(session.provenance);
         let on = data.about("clips");
         let config = session.start.configs.vae.clone().ok_or_else(|| missing(kind))?;
@@ -171,7 +177,7 @@ impl GeneratorArgs {
 
     fn flow(self, tool: &str, log: &Log) -> Result<()> {
         let (kind, args) = (Kind::Flow, &self.train);
-        let (ecgs, cines): (Dataset<Ecg>, Dataset<Cine>) = (Dataset::open(&self.ecg)?, Dataset::open(&self.cine)?);
+        let (ecgs, cines): (Dataset<Ecg>, Dataset<Cine>) = (self.train.read(&self.ecg)?, self.train.read(&self.cine)?);
         let path = self.weights.as_deref().ok_or_else(|| missing(Kind::Vae))?;
         let configs = self.flow_configs(&Weights::open(path)?, &cines)?;
         let mut session = Session::begin(tool, kind, &configs, Some(path), args)?;
@@ -190,9 +196,9 @@ impl GeneratorArgs {
         let (config, encoder) = (session.start.configs.flow.clone(), session.start.configs.flow_encoder.clone());
         let (config, encoder) = config.zip(encoder).ok_or_else(|| missing(kind))?;
         let pairs = Pairs::new(ecgs, latents, places);
-        let task = Flow::new(pairs, (config, &encoder), self.cycle, &start, session.variables()?, flow::recipe())?;
+        let task = Flow::new(pairs, (config, &encoder), self.cycle(), &start, session.variables()?, flow::recipe())?;
         let plan = args.plan(task.ids(), flow::defaults(self.preset))?;
-        let draw = |weights: &Weights| sampled(weights, &sources, self.cycle, args.seed, &session);
+        let draw = |weights: &Weights| sampled(weights, &sources, self.cycle(), args.seed, &session);
         let on_epoch = self.gif.as_deref().map(|folder| pictures(folder, &session, &truth, draw)).transpose()?;
         let trained = train(task, args, plan, session.settings.clone(), &session.provenance, log, on_epoch)?;
         session.finish(trained, &on, &args.output)
@@ -228,7 +234,7 @@ impl GeneratorArgs {
         session.fixed.insert(TEMPLATE.to_owned(), template);
         session.depends_on("config", session.start.configs.clone())?;
         session.depends_on("weights", session.weights.as_ref().map(Weights::id))?;
-        session.depends_on("cycle", format!("{:?}", self.cycle))?;
+        session.depends_on("cycle", format!("{:?}", self.cycle()))?;
         session.depends_on("no_template", self.no_template)
     }
 

@@ -4,13 +4,15 @@
 //! as without the interruption. Hence no wall clock in it.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Fault, Result};
 use crate::train::Row;
 
 const DOING: &str = "writing the log";
+/// How every log begins.
+const FIRST_COLUMN: &[u8; 5] = b"step,";
 
 /// A log under way.
 pub struct Journal {
@@ -24,6 +26,7 @@ impl Journal {
     /// # Errors
     /// Where it cannot be written, or is not the log of such a training.
     pub fn begin(path: &Path, columns: &[String], step: u64) -> Result<(Journal, bool)> {
+        refuse_foreign(path)?;
         let header = format!("{}\n", columns.join(","));
         let text = match std::fs::read_to_string(path) {
             Ok(text) if step > 0 => text,
@@ -69,6 +72,20 @@ impl Journal {
         let line = format!("{}\n", cells.join(","));
         self.file.write_all(line.as_bytes()).map_err(Error::io(DOING, &self.path))
     }
+}
+
+/// Refuses a file that is there and is no log: it would be emptied.
+fn refuse_foreign(path: &Path) -> Result<()> {
+    let Ok(about) = std::fs::metadata(path) else { return Ok(()) };
+    let mut head = [0; FIRST_COLUMN.len()];
+    let is_log = about.is_file()
+        && (about.len() == 0
+            || File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok_and(|()| head == *FIRST_COLUMN));
+    if is_log {
+        return Ok(());
+    }
+    let fault = Fault::new(DOING, "").file(path).expected("a new file, or the log of a training", "another file");
+    Err(fault.hint("give another --log").into())
 }
 
 /// The step of a complete row.

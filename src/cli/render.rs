@@ -24,13 +24,18 @@ pub struct RenderArgs {
     /// Picture to write: .gif or .png.
     #[arg(short, long, value_name = "OUTPUT")]
     output: PathBuf,
-    /// Only these records [default: the first for a GIF, all for a PNG].
+    /// Only these records [default: the first for a GIF, the first sixteen for a PNG].
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     record: Vec<String>,
-    /// Frames a row of a PNG.
-    #[arg(long, value_name = "N", default_value_t = 12, value_parser = count)]
-    frames: usize,
+    /// Frames a row of a PNG [default: 12].
+    #[arg(long, value_name = "N", value_parser = count)]
+    frames: Option<usize>,
 }
+
+/// Frames a row of a PNG.
+const FRAMES: usize = 12;
+/// Records of a PNG that names none.
+const ROWS: usize = 16;
 
 /// The clips of one file, and whether they were generated.
 struct Clips {
@@ -49,10 +54,10 @@ impl Clips {
         let mut clips = Vec::new();
         for cine in reader {
             let cine = cine?;
-            if wanted.is_empty() || wanted.contains(&cine.id) {
+            if wanted.is_empty() || wanted.contains(&cine.id) || wanted.contains(&cine.source) {
                 clips.push(cine);
             }
-            if clips.len() >= most {
+            if clips.len() >= most && !clips.is_empty() {
                 break;
             }
         }
@@ -79,20 +84,23 @@ pub fn render(args: &RenderArgs) -> Result<()> {
     if is_gif && args.record.len() > 1 {
         return Err(Error::usage("--record: a GIF shows one record".to_owned()));
     }
+    if is_gif && args.frames.is_some() {
+        return Err(Error::usage("--frames: a GIF shows every frame".to_owned()));
+    }
     let most = match (args.record.len(), is_gif) {
         (0, true) => 1,
-        (0, false) => usize::MAX,
+        (0, false) => ROWS,
         (n, _) => n,
     };
     let (first, others) = args.files.split_first().ok_or_else(|| Error::usage("give a file of clips".to_owned()))?;
     let first = Clips::read(first, &args.record, most)?;
     let ids: Vec<String> = match args.record.as_slice() {
-        [] => first.clips.iter().map(|cine| cine.id.clone()).collect(),
+        [] => first.clips.iter().map(|cine| cine.source.clone()).collect(),
         ids => ids.to_vec(),
     };
     let mut files = vec![first];
     for path in others {
-        files.push(Clips::read(path, &ids, usize::MAX)?);
+        files.push(Clips::read(path, &ids, ids.len())?);
     }
     let synthetic = files.iter().any(|file| file.synthetic);
     let mut clips = Vec::new();
@@ -105,7 +113,7 @@ pub fn render(args: &RenderArgs) -> Result<()> {
         return gif::write(&args.output, &beside(&clips)?, synthetic)?.finish();
     }
     let output = Output::begin(&args.output, true)?;
-    std::fs::write(output.path(), sheet::draw(&clips, args.frames, synthetic)?)
+    std::fs::write(output.path(), sheet::draw(&clips, args.frames.unwrap_or(FRAMES), synthetic)?)
         .map_err(Error::io("writing", &args.output))?;
     output.finish()
 }

@@ -116,13 +116,11 @@ impl Session {
 }
 
 /// candle hands every small operation to threads of its own and spins until they are done: a training, made of many, takes
-/// ten times longer where another program uses the processor. Products and our kernels keep their threads. A user's own
-/// setting stands. No thread of ours runs yet that reads it.
+/// ten times longer where another program uses the processor. Products and our kernels keep their threads. No thread of ours
+/// runs yet that reads it.
 fn leave_elementwise_work_to_one_thread() {
     const POOL: &str = "CANDLE_NUM_THREADS";
-    if std::env::var_os(POOL).is_none() {
-        std::env::set_var(POOL, "1");
-    }
+    std::env::set_var(POOL, "1");
 }
 
 fn value(what: &impl serde::Serialize) -> Result<Value> {

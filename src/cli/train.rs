@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use indicatif::ProgressBar;
 
-use super::args::{count, non_negative, positive, ThreadArgs};
+use super::args::{count, named, non_negative, positive, ThreadArgs};
+use super::dataset::Dataset;
 use super::journal::Journal;
 use super::log::Log;
 use crate::data::Provenance;
 use crate::error::{Error, Fault, Result};
+use crate::io::hdf5::Noun;
 use crate::io::output::Output;
 use crate::tensor::DeviceChoice;
 use crate::train::schedule::Schedule;
@@ -48,25 +50,25 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Optimising")]
     pub warm_up: u64,
     /// Save a running average of the weights that decays by this much a step; 0 saves the weights themselves.
-    #[arg(long, value_name = "DECAY", value_parser = decay, help_heading = "Optimising")]
+    #[arg(long, value_name = "DECAY", value_parser = below_one, help_heading = "Optimising")]
     pub ema: Option<f64>,
     /// Seed of everything random.
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Optimising")]
     pub seed: u64,
     /// Share of the records that validate; the weights that do best on them are saved. 0 saves the last.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share, help_heading = "Optimising")]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = below_one, help_heading = "Optimising")]
     pub validation: f64,
     /// Steps from one validation to the next [default: an epoch].
     #[arg(long, value_name = "N", value_parser = count, help_heading = "Optimising")]
     pub validate_every: Option<usize>,
     /// Keep everything needed to go on in this file; where it exists, go on from it.
-    #[arg(long, value_name = "FILE", help_heading = "Running")]
+    #[arg(long, value_name = "FILE", value_parser = named, help_heading = "Running")]
     pub state: Option<PathBuf>,
     /// How often to save the state: a number of steps, or a time such as 90s or 10m.
     #[arg(long, value_name = "WHEN", default_value = "5m", value_parser = when, requires = "state", help_heading = "Running")]
     pub checkpoint: When,
     /// Write a row for every step to this CSV file.
-    #[arg(long, value_name = "FILE", help_heading = "Running")]
+    #[arg(long, value_name = "FILE", value_parser = named, help_heading = "Running")]
     pub log: Option<PathBuf>,
     /// Stop after this time, such as 30m or 8h, and write the weights as they are then.
     #[arg(long, value_name = "TIME", value_parser = time, help_heading = "Running")]
@@ -104,15 +106,39 @@ fn below_one(text: &str) -> std::result::Result<f64, String> {
     non_negative(text).ok().filter(|x| *x < 1.0).ok_or_else(|| "expected a number from 0 to below 1".to_owned())
 }
 
-fn decay(text: &str) -> std::result::Result<f64, String> {
-    below_one(text)
-}
-
-fn share(text: &str) -> std::result::Result<f64, String> {
-    below_one(text)
+/// Where a path leads, as far as it exists.
+fn place(path: &Path) -> PathBuf {
+    let whole = path.canonicalize();
+    whole.unwrap_or_else(|_| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        folder.canonicalize().unwrap_or_else(|_| folder.to_owned()).join(path.file_name().unwrap_or_default())
+    })
 }
 
 impl TrainArgs {
+    /// Opens training data that no output of this training replaces.
+    ///
+    /// # Errors
+    /// Where two outputs are the same file, or one is also read; where a file is malformed.
+    pub fn read<N: Noun>(&self, inputs: &[PathBuf]) -> Result<Dataset<N>> {
+        let outputs = [Some(&self.output), self.state.as_ref(), self.log.as_ref()];
+        let mut seen: Vec<(PathBuf, &Path)> = Vec::new();
+        for path in outputs.into_iter().flatten().filter(|path| *path != Path::new("-")) {
+            let here = place(path);
+            if seen.iter().any(|(other, _)| *other == here) {
+                return Err(Error::usage(format!("two outputs go to {}", path.display())));
+            }
+            seen.push((here, path));
+        }
+        let read = inputs.iter().chain(&self.init).map(|path| place(path));
+        for input in read {
+            if let Some((_, path)) = seen.iter().find(|(output, _)| *output == input) {
+                return Err(Error::usage(format!("{} would be read and replaced", path.display())));
+            }
+        }
+        Dataset::open(inputs)
+    }
+
     /// The plan for these records.
     ///
     /// # Errors

@@ -52,6 +52,12 @@ pub enum Cycle {
     Random,
 }
 
+impl Default for Cycle {
+    fn default() -> Self {
+        Cycle::Fixed(CycleChoice::Published)
+    }
+}
+
 impl std::str::FromStr for Cycle {
     type Err = String;
 

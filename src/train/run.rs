@@ -347,7 +347,16 @@ impl<T: Task> Training<T> {
         if let Some((_, average)) = &trained {
             network.variables.set(average)?;
         }
-        let scores = self.split.validation.iter().map(|record| self.task.score(*record, self.plan.seed));
+        let scores = self.split.validation.iter().map(|record| {
+            let score = self.task.score(*record, self.plan.seed)?;
+            if score.is_finite() {
+                return Ok(score);
+            }
+            let id = self.task.ids().get(*record).map_or("", String::as_str);
+            let doing = format!("training, validation after step {}", self.progress.step);
+            let fault = Fault::new(doing, "").record(id).field("validation").expected("a finite number", score);
+            Err(fault.hint("look at this record, or leave it out").into())
+        });
         let sum: Result<f64> = scores.sum();
         if let Some((values, _)) = &trained {
             network.variables.set(values)?;

@@ -87,7 +87,7 @@ pub fn read(mut from: &mut dyn Read) -> Result<(Texts, Tensors)> {
     let (mut tensors, mut place) = (Tensors::new(), 0);
     for (name, Place { dtype, shape, data_offsets: [start, stop] }) in places {
         let bytes = shape.iter().try_fold(size_of::<f32>(), |n, side| n.checked_mul(*side));
-        if dtype != "F32" || start != place || stop.checked_sub(start) != bytes {
+        if dtype != "F32" || start != place || bytes.is_none() || stop.checked_sub(start) != bytes {
             return Err(other(&format!("tensor {name} of {dtype} {shape:?} in bytes {start} to {stop}")));
         }
         place = stop;
