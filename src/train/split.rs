@@ -14,12 +14,13 @@ pub struct Split {
 
 impl Split {
     /// Each record falls into validation with probability `share`, by its own id, so that adding records moves no other.
+    /// Draws and beats of one record, as this toolkit names them, stand on the same side.
     /// Where a share above 0 chooses none, the record nearest to it is taken; one record is always left to train.
     ///
     /// # Errors
     /// Where there is no record to train on.
     pub fn new(ids: &[String], share: f64, seed: u64) -> Result<Split> {
-        let draw = |(i, id): (usize, &String)| (Stream::new("validation", seed, id, 0).uniform(), i);
+        let draw = |(i, id): (usize, &String)| (Stream::new("validation", seed, recorded(id), 0).uniform(), i);
         let mut drawn: Vec<(f64, usize)> = ids.iter().enumerate().map(draw).collect();
         drawn.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         let least = usize::from(share > 0.0);
@@ -52,9 +53,30 @@ impl Split {
     }
 }
 
+/// The record that an id belongs to: `p1` of `p1`, `p1.draw0` and `p1.beat2.draw0`.
+fn recorded(id: &str) -> &str {
+    let part = |kind: &str| {
+        let (record, number) = id.rsplit_once(kind)?;
+        (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then_some(record)
+    };
+    match part(".draw").or_else(|| part(".beat")) {
+        Some(record) => recorded(record),
+        None => id,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn draws_and_beats_of_one_record_stand_on_the_same_side() {
+        assert_eq!(["p1", "p1.draw0", "p1.beat2.draw10", "a.drawn"].map(recorded), ["p1", "p1", "p1", "a.drawn"]);
+        let draws: Vec<String> = (0..200).map(|i| format!("p{}.draw{}", i / 2, i % 2)).collect();
+        let split = Split::new(&draws, 0.2, 0).unwrap();
+        assert!(split.validation.len() > 10);
+        assert!(split.validation.iter().all(|i| split.validation.contains(&(i ^ 1))));
+    }
 
     fn ids(n: usize) -> Vec<String> {
         (0..n).map(|i| format!("p{i}")).collect()
