@@ -5,8 +5,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use ecgflow::io::hdf5::{CineReader, EcgReader};
-use ecgflow::io::Source;
+use ecgflow::data::cine::Cine;
+use ecgflow::io::hdf5::{CineReader, CineWriter, EcgReader};
+use ecgflow::io::{Sink, Source};
 
 use crate::dicom_cine::pydicom;
 use crate::program::{names, program, refuses, root, succeed, text, tiny_weights};
@@ -249,4 +250,29 @@ fn clips_are_drawn_beside_each_other_by_the_record_they_come_from() {
             std::os::unix::fs::symlink(out.path().join("hearts"), folder.join("hearts")).unwrap();
         });
     }
+}
+
+#[test]
+fn every_draw_of_a_record_is_drawn_with_the_truth_of_that_record() {
+    let out = tempfile::tempdir().unwrap();
+    succeed("ecgflow simulate -n 2 --seed 5 --hdf5 -o hearts", out.path());
+    let hearts = CineReader::open(Source::open(&out.path().join("hearts/cine.h5")).unwrap()).unwrap();
+    let mut writer = CineWriter::begin(&out.path().join("draws.h5"), &hearts.provenance()).unwrap();
+    for cine in hearts {
+        let cine = cine.unwrap();
+        for draw in 0..2 {
+            writer.put(&Cine { id: format!("{}.draw{draw}", cine.id), sample: draw, ..cine.clone() }).unwrap();
+        }
+    }
+    writer.finish().unwrap();
+    let height = |files: &str, more: &str| {
+        succeed(&format!("ecgflow render {files} -o sheet.png --frames 2 {more}"), out.path());
+        let png = std::fs::read(out.path().join("sheet.png")).unwrap();
+        u32::from_be_bytes(png[20..24].try_into().unwrap())
+    };
+    let rows = |n: u32| n * (96 * 2 + 2) + 11; // the strip that says SYNTHETIC
+    assert_eq!(height("draws.h5 hearts/cine.h5", ""), rows(4 * 2));
+    assert_eq!(height("draws.h5 hearts/cine.h5", "--record H5-000001,H5-000000"), rows(4 * 2));
+    assert_eq!(height("draws.h5 hearts/cine.h5", "--record H5-000001.draw1"), rows(2));
+    assert_eq!(height("hearts/cine.h5 draws.h5", ""), rows(2 * 2));
 }

@@ -1,6 +1,6 @@
 //! Pictures of clips: `ecgflow render`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ndarray::{concatenate, Array3, Axis};
@@ -37,37 +37,59 @@ const FRAMES: usize = 12;
 /// Records of a PNG that names none.
 const ROWS: usize = 16;
 
-/// The clips of one file, and whether they were generated.
+/// An open file of clips.
 struct Clips {
     shown: String,
-    clips: Vec<Cine>,
+    reader: CineReader,
     synthetic: bool,
 }
 
 impl Clips {
-    /// Reads the records that `wanted` names, or the first ones up to `most`.
-    fn read(path: &std::path::Path, wanted: &[String], most: usize) -> Result<Clips> {
+    fn open(path: &Path) -> Result<Clips> {
         let source = Source::open(path)?;
         let shown = source.shown().to_owned();
         let reader = CineReader::open(source)?;
         let synthetic = reader.provenance().synthetic;
-        let mut clips = Vec::new();
-        for cine in reader {
+        Ok(Clips { shown, reader, synthetic })
+    }
+
+    fn missing(&self, record: &str) -> Error {
+        Fault::new("drawing clips", "no such record").file(&self.shown).record(record).into()
+    }
+
+    /// The clips to draw: those of the records `wanted`, in that order, else the first ones; `most` at most of those.
+    fn rows(&mut self, wanted: &[String], most: usize) -> Result<Vec<Cine>> {
+        if wanted.is_empty() {
+            return self.reader.by_ref().take(most).collect();
+        }
+        let mut found: Vec<Vec<Cine>> = vec![Vec::new(); wanted.len()];
+        for cine in self.reader.by_ref() {
             let cine = cine?;
-            if wanted.is_empty() || wanted.contains(&cine.id) || wanted.contains(&cine.source) {
-                clips.push(cine);
+            if let Some(place) = wanted.iter().position(|name| cine.id == *name || cine.source == *name) {
+                found[place].push(cine);
             }
-            if clips.len() >= most && !clips.is_empty() {
+        }
+        match found.iter().zip(wanted).find(|(clips, _)| clips.is_empty()) {
+            Some((_, name)) => Err(self.missing(name)),
+            None => Ok(found.into_iter().flatten().take(most).collect()),
+        }
+    }
+
+    /// For each row the clip of that name here, else the first clip of the same record.
+    fn partners(&mut self, rows: &[Cine]) -> Result<Vec<Cine>> {
+        let mut found: Vec<Option<Cine>> = vec![None; rows.len()];
+        for cine in self.reader.by_ref() {
+            let cine = cine?;
+            for (row, place) in rows.iter().zip(&mut found) {
+                if cine.id == row.id || (place.is_none() && cine.source == row.source) {
+                    *place = Some(cine.clone());
+                }
+            }
+            if rows.iter().zip(&found).all(|(row, place)| place.as_ref().is_some_and(|cine| cine.id == row.id)) {
                 break;
             }
         }
-        Ok(Clips { shown, clips, synthetic })
-    }
-
-    /// The clip of a record.
-    fn of(&self, id: &str) -> Result<&Cine> {
-        let found = self.clips.iter().find(|cine| cine.id == id || cine.source == id);
-        found.ok_or_else(|| Fault::new("drawing clips", "no such record").file(&self.shown).record(id).into())
+        found.into_iter().zip(rows).map(|(cine, row)| cine.ok_or_else(|| self.missing(&row.source))).collect()
     }
 }
 
@@ -87,28 +109,22 @@ pub fn render(args: &RenderArgs) -> Result<()> {
     if is_gif && args.frames.is_some() {
         return Err(Error::usage("--frames: a GIF shows every frame".to_owned()));
     }
-    let most = match (args.record.len(), is_gif) {
-        (0, true) => 1,
-        (0, false) => ROWS,
-        (n, _) => n,
+    let most = match (args.record.is_empty(), is_gif) {
+        (_, true) => 1,
+        (true, false) => ROWS,
+        (false, false) => usize::MAX,
     };
     let (first, others) = args.files.split_first().ok_or_else(|| Error::usage("give a file of clips".to_owned()))?;
-    let first = Clips::read(first, &args.record, most)?;
-    let ids: Vec<String> = match args.record.as_slice() {
-        [] => first.clips.iter().map(|cine| cine.source.clone()).collect(),
-        ids => ids.to_vec(),
-    };
-    let mut files = vec![first];
+    let mut first = Clips::open(first)?;
+    let mut synthetic = first.synthetic;
+    let mut columns = vec![first.rows(&args.record, most)?];
     for path in others {
-        files.push(Clips::read(path, &ids, ids.len())?);
+        let mut other = Clips::open(path)?;
+        synthetic |= other.synthetic;
+        columns.push(other.partners(&columns[0])?);
     }
-    let synthetic = files.iter().any(|file| file.synthetic);
-    let mut clips = Vec::new();
-    for id in &ids {
-        for file in &files {
-            clips.push(file.of(id)?.clone());
-        }
-    }
+    let count = columns[0].len();
+    let clips: Vec<Cine> = (0..count).flat_map(|row| columns.iter().map(move |clips| clips[row].clone())).collect();
     if is_gif {
         return gif::write(&args.output, &beside(&clips)?, synthetic)?.finish();
     }
