@@ -96,9 +96,8 @@ impl Conv3d {
         padding: [usize; 3],
         vb: VarBuilder,
     ) -> Result<Self> {
-        let init = uniform(fan_in * kt * kh * kw);
-        let weight = vb.get_with_hints((out, fan_in, kt, kh, kw), "weight", init)?;
-        Ok(Conv3d { weight, bias: vb.get_with_hints(out, "bias", init)?, stride, padding })
+        let bias = vb.get_with_hints(out, "bias", uniform(fan_in * kt * kh * kw))?;
+        Ok(Conv3d { bias, ..Conv3d::no_bias((fan_in, out), [kt, kh, kw], stride, padding, vb)? })
     }
 
     /// `weight` (out, in, kt, kh, kw) alone.

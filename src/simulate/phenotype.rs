@@ -2,10 +2,8 @@
 
 use crate::simulate::population::Heart;
 use crate::simulate::scene::Body;
-use crate::simulate::ventricle::{by_segment, Field, Shape, ANGLES, LEVELS};
+use crate::simulate::ventricle::{by_segment, Field, Shape, ANGLES, DENSITY, LEVELS};
 
-/// Density of myocardium, g/mL.
-const DENSITY: f64 = 1.05;
 /// Points along the wall of the four-chamber plane.
 const STEPS: usize = 60;
 

@@ -22,7 +22,7 @@ pub const LEVELS: usize = 24;
 /// Part of the lower half-axis that the valve plane leaves: the ellipsoid is cut at zeta = -K.
 pub const TRUNCATION: f64 = 0.55;
 /// Density of myocardium, g/mL.
-const DENSITY: f64 = 1.05;
+pub const DENSITY: f64 = 1.05;
 /// Wall at the apex over the mean wall.
 const APEX_WALL: f64 = 0.65;
 /// Movement that even a wall without function makes, pulled by its neighbours.
@@ -159,15 +159,6 @@ impl Shape {
         let place = (s * LEVELS as f64 - 0.5).clamp(0.0, (LEVELS - 1) as f64);
         let j = (place as usize).min(LEVELS - 2);
         row[j] + (place - j as f64) * (row[j + 1] - row[j])
-    }
-
-    /// Area of the cavity in the four-chamber plane, mm2.
-    pub fn area_mm2(&self) -> f64 {
-        let radius = |j: usize| {
-            let z = level(j) * self.length_mm;
-            self.cavity_at(true, z) + self.cavity_at(false, z)
-        };
-        (0..LEVELS).map(radius).sum::<f64>() * self.length_mm / LEVELS as f64
     }
 }
 
