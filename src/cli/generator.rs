@@ -66,6 +66,9 @@ pub struct GeneratorArgs {
     /// Sizes, settings and schedule: published, paper, compact or tiny.
     #[arg(long, value_name = "PRESET", default_value = "compact")]
     preset: Sizes,
+    /// Consecutive frames of a clip that a step sees; 0 is all of them; for the 3D-VAE [default: 4 with compact, else 0].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=4096))]
+    frames: Option<u32>,
     /// Part of the ECG that is the condition: published, median, random (another complete beat in every step) or whole
     /// (the record, not aligned to a beat); for the flow [default: published].
     #[arg(long, value_name = "CYCLE")]
@@ -140,8 +143,8 @@ impl GeneratorArgs {
     /// # Errors
     /// Whatever stops the work.
     pub fn run(self, tool: &str, log: &Log) -> Result<()> {
-        if self.stage == Stage::Flow && self.terms.are_given() {
-            let options = "--perceptual, --adversarial-from, --no-adversarial and --outliers";
+        if self.stage == Stage::Flow && (self.terms.are_given() || self.frames.is_some()) {
+            let options = "--frames, --perceptual, --adversarial-from, --no-adversarial and --outliers";
             return Err(Error::usage(format!("{options} are for --stage vae")));
         }
         let flow_only = !self.ecg.is_empty() || self.no_template || self.latents.is_some() || self.cycle.is_some();
@@ -161,6 +164,10 @@ impl GeneratorArgs {
         let data: Dataset<Cine> = self.train.read(&self.cine)?;
         session.provenance = data.after(session.provenance);
         let on = data.about("clips");
+        if let (Some(frames), Some(vae)) = (self.frames, &mut session.start.configs.vae) {
+            vae.training_frames = frames as usize;
+            session.depends_on("config", session.start.configs.clone())?;
+        }
         let config = session.start.configs.vae.clone().ok_or_else(|| missing(kind))?;
         let truth = self.truth(&data)?;
         let terms = self.terms.terms(self.preset, args.seed, &mut session, log)?;

@@ -7,11 +7,18 @@
 //! y\[o, n\] = sum over taps (dt, dy, dx) and channels c of w\[o, c, dt, dy, dx\] x\[c, n + dt F + dy S + dx\]
 //!
 //! with S = W + pw the length of a line and F = (H + ph) S that of a frame. Columns n that fall into a margin are junk
-//! and are cropped. Shifted copies are stacked and multiplied by the kernel; nothing here is specific to a device, and
-//! the gradient comes from candle. A stride s > 1 becomes stride 1 by moving the s x s x s phases into the channels.
+//! and are cropped. The records of a batch follow one another in the same way, `pt` frames of zeros between them. Shifted
+//! copies are stacked and multiplied by the kernel; nothing here is specific to a device. A stride s > 1 becomes stride 1
+//! by moving the s x s x s phases into the channels.
+//!
+//! The gradient of the input is the same convolution of dy with the kernel turned round; that of the kernel is dy, in the
+//! layout above, times the stack. Nothing but x and the kernel is kept for them.
 
 use candle_core::{bail, Result, Tensor};
 use rayon::prelude::*;
+
+use super::layers::is_tracked;
+use super::recompute::{detached, with_gradient, Gradients};
 
 /// Bytes of padded input that are prepared at a time.
 const BLOCK_BYTES: usize = 48 << 20;
@@ -29,7 +36,7 @@ pub fn conv3d(
     stride: [usize; 3],
     padding: [usize; 3],
 ) -> Result<Tensor> {
-    let (batch, channels, t, h, w) = x.dims5()?;
+    let (_, channels, t, h, w) = x.dims5()?;
     let (_, kernel_channels, kt, kh, kw) = weight.dims5()?;
     if channels != kernel_channels {
         bail!("conv3d: the kernel expects {kernel_channels} channels, the input has {channels}")
@@ -44,13 +51,72 @@ pub fn conv3d(
         return pointwise(x, weight, bias);
     }
     let (x, weight, padding) = unit_stride(x, weight, stride, padding)?;
-    let record = |i| one_record(&x.get(i)?, &weight, bias, padding);
-    let records: Vec<Tensor> = if x.device().is_cpu() {
-        (0..batch).into_par_iter().map(record).collect::<Result<_>>()?
-    } else {
-        (0..batch).map(record).collect::<Result<_>>()?
-    };
-    Tensor::stack(&records, 0)
+    if !is_tracked(&[&x, &weight]) {
+        return unit(&x, &weight, bias, padding);
+    }
+    let bias = bias.map_or_else(|| Tensor::zeros(weight.dim(0)?, x.dtype(), x.device()), |bias| Ok(bias.clone()))?;
+    let [free_x, free_weight, free_bias] = detached(&[&x, &weight, &bias]);
+    let y = unit(&free_x, &free_weight, Some(&free_bias), padding)?;
+    with_gradient([&x, &weight, &bias], y, move |[x, weight, _], dy| {
+        gradients(x, &weight.detach(), &dy.contiguous()?, padding)
+    })
+}
+
+/// [`conv3d`] of stride 1, padded by less than the kernel is wide.
+fn unit(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, padding: [usize; 3]) -> Result<Tensor> {
+    let (batch, _, t, _, _) = x.dims5()?;
+    let ((o, _, kt, _, _), pt) = (weight.dims5()?, padding[0]);
+    let y = one_clip(&joined(x, t + pt)?.narrow(1, 0, batch * (t + pt) - pt)?, weight, bias, padding)?;
+    let (_, _, h, w) = y.dims4()?;
+    let y = y.pad_with_zeros(1, 0, kt - 1 - pt)?.reshape((o, batch, t + pt, h, w))?;
+    y.narrow(2, 0, t + 2 * pt + 1 - kt)?.transpose(0, 1)?.contiguous()
+}
+
+/// The records x (B, C, T, H, W) one after the other, each followed by frames of zeros up to `frames`: (C, B frames, H, W).
+fn joined(x: &Tensor, frames: usize) -> Result<Tensor> {
+    let (b, c, t, h, w) = x.dims5()?;
+    let x = x.pad_with_zeros(2, 0, frames - t)?;
+    x.transpose(0, 1)?.contiguous()?.reshape((c, b * frames, h, w))
+}
+
+/// The gradients of x, kernel and bias of [`unit`] from that of its result.
+fn gradients(x: &Tensor, weight: &Tensor, dy: &Tensor, padding: [usize; 3]) -> Result<Gradients> {
+    let (batch, _, t, _, _) = x.dims5()?;
+    let ((o, c, kt, kh, kw), [pt, ph, pw]) = (weight.dims5()?, padding);
+    let turned = weight.flip(&[2, 3, 4])?.transpose(0, 1)?.contiguous()?; // (C, O, kt, kh, kw)
+    let turn = || unit(dy, &turned, None, [kt - 1 - pt, kh - 1 - ph, kw - 1 - pw]);
+    let dx = x.track_op().then(turn).transpose()?;
+    let clip = joined(&x.detach(), t + pt)?.narrow(1, 0, batch * (t + pt) - pt)?;
+    let of_clip = joined(dy, t + pt)?.narrow(1, 0, batch * (t + pt) + pt + 1 - kt)?;
+    let dw = kernel_gradient(&clip, &of_clip, weight, padding)?.reshape((o, kt, kh, kw, c))?;
+    let db = dy.flatten_from(2)?.sum((0, 2))?;
+    Ok((dx, Some(dw.permute((0, 4, 1, 2, 3))?.contiguous()?), Some(db)))
+}
+
+/// dy x^T over all pixels for every tap, of one clip x (C, T, H, W) and dy (O, T', H', W'): (O, taps C).
+fn kernel_gradient(x: &Tensor, dy: &Tensor, weight: &Tensor, padding: [usize; 3]) -> Result<Tensor> {
+    let ((c, ..), (o, frames, rows, columns)) = (x.dims4()?, dy.dims4()?);
+    let layout = Layout { whole: true, ..Layout::new(x, weight, padding)? };
+    let (group, block) = layout.pieces(x, c);
+    let lines = layout.frame / layout.line;
+    let mut sum: Option<Tensor> = None;
+    for (start, end) in ranges(0, frames, block) {
+        let padded = pad(x, &layout, start, end + layout.kernel[0] - 1)?;
+        for (a, b) in ranges(start, end, group) {
+            let stack = stack(&padded, &layout, a - start, b - a)?; // (taps C, columns)
+            let dy = dy.narrow(1, a, b - a)?.pad_with_zeros(3, 0, layout.line - columns)?;
+            let dy = dy.pad_with_zeros(2, 0, lines - rows)?.reshape((o, (b - a) * layout.frame))?;
+            let term = dy.matmul(&stack.t()?)?;
+            sum = Some(match sum {
+                None => term,
+                Some(sum) => (sum + term)?,
+            });
+        }
+    }
+    match sum {
+        Some(sum) => Ok(sum),
+        None => bail!("conv3d: an empty clip"),
+    }
 }
 
 /// A 1 x 1 x 1 kernel: one matrix product over the channels.
@@ -140,26 +206,30 @@ impl Layout {
         self.ph * self.line + self.pw
     }
 
+    /// Output frames that are stacked at a time, and that are padded at a time, of x with c channels.
+    fn pieces(&self, x: &Tensor, c: usize) -> (usize, usize) {
+        let ([kt, kh, kw], sample) = (self.kernel, x.dtype().size_in_bytes());
+        let stack_bytes = if x.device().is_cpu() { STACK_BYTES_CPU } else { STACK_BYTES_GPU };
+        let rows = c * kt * kh * if self.whole { kw } else { 1 };
+        let group = (stack_bytes / (rows * self.frame * sample).max(1)).max(1);
+        (group, (BLOCK_BYTES / (c * self.frame * sample).max(1)).max(group))
+    }
+
     /// How far the last tap reaches beyond the first, within one frame.
     fn reach(&self) -> usize {
         (self.kernel[1] - 1) * self.line + self.kernel[2] - 1
     }
 }
 
-/// One record x (C, T, H, W), stride 1 -> (O, T', H', W').
-fn one_record(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, padding: [usize; 3]) -> Result<Tensor> {
+/// One clip x (C, T, H, W), stride 1 -> (O, T', H', W').
+fn one_clip(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, padding: [usize; 3]) -> Result<Tensor> {
     let (c, t, _, _) = x.dims4()?;
     let layout = Layout::new(x, weight, padding)?;
-    let [kt, kh, kw] = layout.kernel;
-    let sample = x.dtype().size_in_bytes();
-    let stack_bytes = if x.device().is_cpu() { STACK_BYTES_CPU } else { STACK_BYTES_GPU };
-    let rows = c * kt * kh * if layout.whole { kw } else { 1 };
-    let group = (stack_bytes / (rows * layout.frame * sample).max(1)).max(1);
-    let block = (BLOCK_BYTES / (c * layout.frame * sample).max(1)).max(group);
+    let (group, block) = layout.pieces(x, c);
     let weight = tap_weights(weight, layout.whole)?;
     let mut frames = Vec::new();
-    for (start, end) in ranges(0, t + 2 * layout.pt + 1 - kt, block) {
-        let padded = pad(x, &layout, start, end + kt - 1)?;
+    for (start, end) in ranges(0, t + 2 * layout.pt + 1 - layout.kernel[0], block) {
+        let padded = pad(x, &layout, start, end + layout.kernel[0] - 1)?;
         let product = |(a, b)| product(&padded, &weight, bias, &layout, a - start, b - a);
         let groups = ranges(start, end, group);
         frames.extend(if x.device().is_cpu() {
@@ -203,6 +273,22 @@ fn pad(x: &Tensor, layout: &Layout, start: usize, end: usize) -> Result<Tensor> 
     x.pad_with_zeros(1, lead, rest) // (C, lead + n F + rest)
 }
 
+/// What every tap sees for `count` output frames from `first` of the padded block: (taps C, columns + spare).
+fn stack(padded: &Tensor, layout: &Layout, first: usize, count: usize) -> Result<Tensor> {
+    let [kt, kh, kw] = layout.kernel;
+    let (width, spare) = if layout.whole { (kw, 0) } else { (1, kw - 1) };
+    let columns = count * layout.frame + spare;
+    let mut taps = Vec::with_capacity(kt * kh * width);
+    for dt in 0..kt {
+        for dy in 0..kh {
+            for dx in 0..width {
+                taps.push(padded.narrow(1, (first + dt) * layout.frame + dy * layout.line + dx, columns)?);
+            }
+        }
+    }
+    Tensor::cat(&taps, 0)
+}
+
 /// `count` output frames from `first` of the padded block -> (O, count, H', W').
 fn product(
     padded: &Tensor,
@@ -212,18 +298,7 @@ fn product(
     first: usize,
     count: usize,
 ) -> Result<Tensor> {
-    let [kt, kh, kw] = layout.kernel;
-    let columns = count * layout.frame;
-    let spare = if layout.whole { 0 } else { kw - 1 };
-    let mut taps = Vec::with_capacity(kt * kh * kw);
-    for dt in 0..kt {
-        for dy in 0..kh {
-            for dx in 0..if layout.whole { kw } else { 1 } {
-                taps.push(padded.narrow(1, (first + dt) * layout.frame + dy * layout.line + dx, columns + spare)?);
-            }
-        }
-    }
-    let stack = Tensor::cat(&taps, 0)?; // (taps C, columns + spare)
+    let (columns, stack) = (count * layout.frame, stack(padded, layout, first, count)?);
     let mut y = None;
     for (dx, weight) in weight.iter().enumerate() {
         let term = weight.matmul(&stack.narrow(1, dx, columns)?)?; // (O, columns)

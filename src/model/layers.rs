@@ -141,10 +141,7 @@ impl Conv3d {
         if op::has_kernels(x) {
             return op::conv3d(x, [&self.weight, &self.bias], self.stride, self.padding);
         }
-        let (stride, padding) = (self.stride, self.padding);
-        recomputed([x, &self.weight, &self.bias], move |[x, weight, bias]| {
-            conv3d::conv3d(x, weight, Some(bias), stride, padding)
-        })
+        conv3d::conv3d(x, &self.weight, Some(&self.bias), self.stride, self.padding)
     }
 
     /// Kernel and bias.

@@ -13,11 +13,14 @@ use candle_core::{
 
 use super::layers::is_tracked;
 
-/// A result that is wanted as storage once, and how it comes from the arguments.
-struct Recomputed<F> {
+/// A result that is wanted as storage once, and its gradient.
+struct Given<G> {
     y: Mutex<Option<Tensor>>,
-    f: F,
+    gradient: G,
 }
+
+/// The gradients of an operation on three tensors.
+pub type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
 /// f of three tensors, with its gradient; f must not use other tensors that want a gradient.
 pub fn recomputed<F>(x: [&Tensor; 3], f: F) -> Result<Tensor>
@@ -27,12 +30,34 @@ where
     if !is_tracked(&x) {
         return f(x);
     }
-    let [a, b, c] = x.map(Tensor::detach);
-    let y = f([&a, &b, &c])?.contiguous()?;
-    x[0].apply_op3(x[1], x[2], Recomputed { y: Mutex::new(Some(y)), f })
+    let y = f(detached(&x).each_ref())?;
+    with_gradient(x, y, move |x, dy| {
+        let leaf = |x: &Tensor| match x.track_op() {
+            true => Var::from_tensor(&x.detach()).map(|var| var.as_tensor().clone()),
+            false => Ok(x.clone()), // fixed weights want no gradient
+        };
+        let [a, b, c] = x;
+        let (a, b, c) = (leaf(a)?, leaf(b)?, leaf(c)?);
+        let mut grads = (f([&a, &b, &c])? * dy)?.sum_all()?.backward()?;
+        Ok((grads.remove(&a), grads.remove(&b), grads.remove(&c)))
+    })
 }
 
-impl<F> Recomputed<F> {
+/// y, the value of an operation on the three x, whose gradients `gradient` computes from x and that of y.
+pub fn with_gradient<G>(x: [&Tensor; 3], y: Tensor, gradient: G) -> Result<Tensor>
+where
+    G: Fn([&Tensor; 3], &Tensor) -> Result<Gradients> + Send + Sync + 'static,
+{
+    let y = Mutex::new(Some(y.contiguous()?));
+    x[0].apply_op3(x[1], x[2], Given { y, gradient })
+}
+
+/// The same values, of which nothing is recorded.
+pub fn detached(x: &[&Tensor; 3]) -> [Tensor; 3] {
+    x.map(Tensor::detach)
+}
+
+impl<G> Given<G> {
     /// The result computed before, a copy of whose storage `take` makes.
     fn result<S>(&self, take: impl Fn(&Storage, &Layout) -> Result<S>) -> Result<(S, Shape)> {
         let y = self.y.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -42,12 +67,9 @@ impl<F> Recomputed<F> {
     }
 }
 
-/// The gradients of an operation on three tensors.
-type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
-
-impl<F: Fn([&Tensor; 3]) -> Result<Tensor> + Send + Sync> CustomOp3 for Recomputed<F> {
+impl<G: Fn([&Tensor; 3], &Tensor) -> Result<Gradients> + Send + Sync> CustomOp3 for Given<G> {
     fn name(&self) -> &'static str {
-        "recomputed"
+        "given"
     }
 
     fn cpu_fwd(
@@ -96,14 +118,7 @@ impl<F: Fn([&Tensor; 3]) -> Result<Tensor> + Send + Sync> CustomOp3 for Recomput
     }
 
     fn bwd(&self, a: &Tensor, b: &Tensor, c: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Gradients> {
-        let leaf = |x: &Tensor| match x.track_op() {
-            true => Var::from_tensor(&x.detach()).map(|var| var.as_tensor().clone()),
-            false => Ok(x.clone()), // fixed weights want no gradient
-        };
-        let (a, b, c) = (leaf(a)?, leaf(b)?, leaf(c)?);
-        let y = (self.f)([&a, &b, &c])?;
-        let mut grads = (y * dy.detach())?.sum_all()?.backward()?;
-        Ok((grads.remove(&a), grads.remove(&b), grads.remove(&c)))
+        (self.gradient)([a, b, c], &dy.detach())
     }
 }
 

@@ -14,7 +14,7 @@ use candle_core::{bail, CpuStorage, InplaceOp1, Layout, Tensor, Var};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::variables::{is_trained, Buffer, Gradients, Tensors, Variables};
+use super::variables::{each, is_host, is_trained, Buffer, Gradients, Tensors, Variables};
 use crate::error::{Error, Fault, Result};
 use crate::model::op;
 
@@ -108,7 +108,8 @@ impl AdamW {
             Some(gradient) => update(var, gradient, moments, factors),
             None => Ok(()),
         };
-        all.par_iter_mut().try_for_each(update).map_err(Error::compute(DOING))
+        let on_host = all.iter().all(|(_, (var, _))| is_host(var));
+        each(&mut all, on_host, update)
     }
 
     /// First and second moments, by name.

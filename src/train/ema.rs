@@ -6,9 +6,8 @@
 use std::collections::BTreeMap;
 
 use candle_core::{bail, Tensor, Var};
-use rayon::prelude::*;
 
-use super::variables::{Buffer, Tensors, Variables};
+use super::variables::{each, is_host, Buffer, Tensors, Variables};
 use crate::error::{Error, Fault, Result};
 use crate::model::op;
 
@@ -41,7 +40,8 @@ impl Ema {
         let share = 1.0 - self.decay.min((1 + k) as f64 / (10 + k) as f64);
         let mut all: Vec<&mut (Var, Buffer)> = self.average.values_mut().collect();
         let take = |(var, average): &mut &mut (Var, Buffer)| take(var, average, share);
-        all.par_iter_mut().try_for_each(take).map_err(Error::compute(DOING))
+        let on_host = all.iter().all(|(var, _)| is_host(var));
+        each(&mut all, on_host, take)
     }
 
     /// The average, by name.

@@ -144,16 +144,37 @@ impl Gradients {
     /// Where the computation fails.
     pub fn norm(&self) -> Result<f64> {
         let all: Vec<&Tensor> = self.0.values().collect();
-        let squares: candle_core::Result<Vec<f64>> = all.par_iter().map(|grad| squares(grad)).collect();
+        let squares: candle_core::Result<Vec<f64>> = if all.iter().all(|x| is_host(x)) {
+            all.par_iter().map(|x| host_squares(x)).collect()
+        } else {
+            device_squares(&all)
+        };
         Ok(squares.map_err(Error::compute(DOING))?.iter().sum::<f64>().sqrt())
     }
 }
 
-fn squares(x: &Tensor) -> candle_core::Result<f64> {
-    if is_host(x) && x.is_contiguous() {
-        return op::with_values(x, |x| x.iter().map(|v| f64::from(*v) * f64::from(*v)).sum());
+fn host_squares(x: &Tensor) -> candle_core::Result<f64> {
+    op::with_values(&x.contiguous()?, |x| x.iter().map(|v| f64::from(*v) * f64::from(*v)).sum())
+}
+
+/// Fetched together: a GPU stands still at every number that is asked of it.
+fn device_squares(all: &[&Tensor]) -> candle_core::Result<Vec<f64>> {
+    let squares = all.iter().map(|x| x.to_dtype(DType::F64)?.sqr()?.sum_all());
+    let squares: Vec<Tensor> = squares.collect::<candle_core::Result<_>>()?;
+    if squares.is_empty() {
+        return Ok(Vec::new());
     }
-    x.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar()
+    Tensor::stack(&squares, 0)?.to_vec1()
+}
+
+/// f of every item: by all threads where the values lie on the processor, one after the other where a GPU queues the work.
+pub fn each<T: Send>(
+    items: &mut [T],
+    on_host: bool,
+    f: impl Fn(&mut T) -> candle_core::Result<()> + Send + Sync,
+) -> Result<()> {
+    let done = if on_host { items.par_iter_mut().try_for_each(f) } else { items.iter_mut().try_for_each(f) };
+    done.map_err(Error::compute(DOING))
 }
 
 /// Whether a tensor can be worked on where it lies.
