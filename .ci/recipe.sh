@@ -1,6 +1,5 @@
 # How the bundled models are trained; read by weights.sh and ablations.sh. Each function adds options to the recipe.
 dir=target/weights
-hearts=${HEARTS:-4000}
 device=${DEVICE:-cpu}
 mkdir -p "$dir"
 
@@ -15,17 +14,19 @@ step() { # step OUTPUT COMMAND...: runs the command unless its output is there
 kept() { # kept NAME COMMAND...: a training that writes NAME.safetensors and goes on from NAME.state
   local name=$1
   shift
-  step "$name.safetensors" "$@" --device "$device" ${MAX_TIME:+--max-time "$MAX_TIME"} --state "$name.state" --log "$name.csv" -o "$name.safetensors"
+  step "$name.safetensors" "$@" --device "$device" ${MAX_TIME:+--max-time "$MAX_TIME"} \
+    --state "$name.state" --log "$name.csv" -o "$name.safetensors"
 }
 
 pamae() { # pamae NAME [OPTION...]
   kept "$1" "$BIN/pamae-encode" train "$dir/hearts/ecg.h5" \
-    --steps "${PAMAE_STEPS:-1500}" --lr 2e-3 --warm-up 50 --batch 16 --validation 0.02 --validate-every 250 "${@:2}"
+    --steps "${PAMAE_STEPS:-1000}" --lr 2e-3 --warm-up 50 --batch 16 --validation 0.02 --validate-every 250 "${@:2}"
 }
 
 vae() { # vae NAME [OPTION...]
-  kept "$1" "$BIN/amdf-sample" train --stage vae --cine "$dir/hearts/cine.h5" --frames 0 \
-    --steps "${VAE_STEPS:-4000}" --lr 1.2e-3 --warm-up 100 --ema 0.998 --batch "${VAE_BATCH:-2}" --validation 0.005 --validate-every 500 "${@:2}"
+  kept "$1" "$BIN/amdf-sample" train --stage vae --cine "$dir/clips/cine.h5" --frames 0 \
+    --steps "${VAE_STEPS:-3000}" --lr 1.2e-3 --warm-up 100 --ema 0.998 --batch "${VAE_BATCH:-1}" \
+    --validation 0.02 --validate-every 500 "${@:2}"
 }
 
 flow() { # flow WEIGHTS NAME [OPTION...]

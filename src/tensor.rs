@@ -41,9 +41,30 @@ impl DeviceChoice {
                 cause: "--device cuda: this build has no CUDA".to_owned(),
                 hint: Some("build with --features cuda, or use --device cpu".to_owned()),
             }),
-            DeviceChoice::Cuda(n) => Device::new_cuda(n).map_err(Error::compute(format!("opening GPU {n}"))),
+            DeviceChoice::Cuda(n) => gpu(n).map_err(Error::compute(format!("opening GPU {n}"))),
         }
     }
+
+    /// Lets products on a GPU be made in TF32: three to four digits, several times as fast.
+    ///
+    /// # Errors
+    /// On the processor, which has no such products.
+    pub fn allow_tf32(self) -> Result<()> {
+        if self == DeviceChoice::Cpu {
+            return Err(Error::usage("--tf32 is for --device cuda"));
+        }
+        candle_core::cuda::set_gemm_reduced_precision_f32(true);
+        Ok(())
+    }
+}
+
+fn gpu(n: usize) -> candle_core::Result<Device> {
+    let device = Device::new_cuda(n)?;
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(gpu) = &device {
+        crate::kernel::gpu::keep_memory(gpu)?;
+    }
+    Ok(device)
 }
 
 /// An array as a tensor on `device`.

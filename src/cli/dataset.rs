@@ -1,8 +1,8 @@
 //! Records of one or more files, one at a time in any order: what training reads.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::data::Provenance;
 use crate::error::{Error, Fault, Result};
@@ -12,7 +12,7 @@ use crate::train;
 
 /// The files stay open; nothing but the names of the records is held.
 pub struct Dataset<N> {
-    files: Vec<(String, RefCell<Records<N>>)>,
+    files: Vec<(String, Mutex<Records<N>>)>,
     ids: Vec<String>,
     /// Of each record: its file and its number there.
     places: Vec<(usize, usize)>,
@@ -40,19 +40,19 @@ impl<N: Noun> Dataset<N> {
                 ids.push(id);
                 places.push((file, i));
             }
-            files.push((shown, RefCell::new(records)));
+            files.push((shown, Mutex::new(records)));
         }
         Ok(Dataset { files, ids, places })
     }
 
     /// Dimensions of the records, by file; K is the noun's rank.
     pub fn sizes<const K: usize>(&self) -> impl Iterator<Item = (&str, [usize; K])> + '_ {
-        self.files.iter().map(|(shown, records)| (shown.as_str(), records.borrow().size()))
+        self.files.iter().map(|(shown, records)| (shown.as_str(), held(records).size()))
     }
 
     /// A text of every record; where a file has none, its id.
     pub fn texts(&self, name: &str) -> Vec<String> {
-        let of = |(_, records): &(String, RefCell<Records<N>>)| records.borrow().texts(name);
+        let of = |(_, records): &(String, Mutex<Records<N>>)| held(records).texts(name);
         let found: Vec<Option<Vec<String>>> = self.files.iter().map(of).collect();
         let text = |((file, i), id): (&(usize, usize), &String)| {
             let text = found.get(*file).and_then(|texts| texts.as_ref()?.get(*i));
@@ -64,24 +64,29 @@ impl<N: Noun> Dataset<N> {
     /// How many records of which files: `40 ECGs of a.h5, b.h5 (synthetic)`; `noun` is what a record is.
     pub fn about(&self, noun: &str) -> String {
         let names: Vec<String> = self.files.iter().map(|(shown, _)| file_name(shown)).collect();
-        let synthetic = self.files.iter().any(|(_, records)| records.borrow().provenance().synthetic);
+        let synthetic = self.files.iter().any(|(_, records)| held(records).provenance().synthetic);
         let mark = if synthetic { " (synthetic)" } else { "" };
         format!("{} {noun} of {}{mark}", self.ids.len(), names.join(", "))
     }
 
     /// The weights that made the records of the first file.
     pub fn model(&self) -> Option<String> {
-        self.files.first().and_then(|(_, records)| records.borrow().provenance().model)
+        self.files.first().and_then(|(_, records)| held(records).provenance().model)
     }
 
     /// Adds the origin of every file to a provenance.
     pub fn after(&self, provenance: Provenance) -> Provenance {
-        self.files.iter().fold(provenance, |all, (_, records)| all.after(&records.borrow().provenance()))
+        self.files.iter().fold(provenance, |all, (_, records)| all.after(&held(records).provenance()))
     }
 }
 
 fn file_name(shown: &str) -> String {
     std::path::Path::new(shown).file_name().map_or_else(|| shown.to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// An open file, for one thread at a time.
+fn held<N>(records: &Mutex<Records<N>>) -> MutexGuard<'_, Records<N>> {
+    records.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<N: Noun> train::Records for Dataset<N> {
@@ -96,6 +101,6 @@ impl<N: Noun> train::Records for Dataset<N> {
         let Some(((shown, records), i)) = place else {
             return Err(Error::usage(format!("there is no record {i}"))); // never: the numbers are ours
         };
-        records.borrow_mut().get(i).map_err(|error| error.in_file(shown))
+        held(records).get(i).map_err(|error| error.in_file(shown))
     }
 }

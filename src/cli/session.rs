@@ -47,6 +47,9 @@ impl Session {
         leave_elementwise_work_to_one_thread();
         super::use_threads(args.threads.threads)?;
         let device = args.device.open()?;
+        if args.tf32 {
+            args.device.allow_tf32()?;
+        }
         let weights = weights.map(Weights::open).transpose()?;
         let init = args.init.as_deref().map(Weights::open).transpose()?;
         let start = start(kind, configs, init.as_ref(), args.seed)?;
@@ -55,6 +58,7 @@ impl Session {
         provenance.model = weights.as_ref().or(init.as_ref()).map(Weights::id);
         let mut settings = Settings::new();
         settings.insert("config".into(), value(&start.configs)?);
+        settings.insert("tf32".into(), args.tf32.into());
         settings.insert("init".into(), init.as_ref().map(Weights::id).into());
         Ok(Session { device, weights, start, settings, provenance, fixed: Tensors::new(), kind })
     }

@@ -28,6 +28,8 @@ pub mod buffer;
 pub mod conv;
 pub mod elementwise;
 pub mod gemm;
+#[cfg(feature = "cuda")]
+pub mod gpu;
 pub mod math;
 pub mod norm;
 mod product;

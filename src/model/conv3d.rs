@@ -18,6 +18,7 @@ use candle_core::{bail, Result, Tensor};
 use rayon::prelude::*;
 
 use super::layers::is_tracked;
+use super::op::gpu;
 use super::recompute::{detached, with_gradient, Gradients};
 
 /// Bytes of padded input that are prepared at a time.
@@ -64,6 +65,9 @@ pub fn conv3d(
 
 /// [`conv3d`] of stride 1, padded by less than the kernel is wide.
 fn unit(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, padding: [usize; 3]) -> Result<Tensor> {
+    if gpu::has_cube(x, weight, padding) {
+        return gpu::cube(x, weight, bias);
+    }
     let (batch, _, t, _, _) = x.dims5()?;
     let ((o, _, kt, _, _), pt) = (weight.dims5()?, padding[0]);
     let y = one_clip(&joined(x, t + pt)?.narrow(1, 0, batch * (t + pt) - pt)?, weight, bias, padding)?;
@@ -86,10 +90,13 @@ fn gradients(x: &Tensor, weight: &Tensor, dy: &Tensor, padding: [usize; 3]) -> R
     let turned = weight.flip(&[2, 3, 4])?.transpose(0, 1)?.contiguous()?; // (C, O, kt, kh, kw)
     let turn = || unit(dy, &turned, None, [kt - 1 - pt, kh - 1 - ph, kw - 1 - pw]);
     let dx = x.track_op().then(turn).transpose()?;
+    let db = dy.flatten_from(2)?.sum((0, 2))?;
+    if gpu::has_cube(x, weight, padding) {
+        return Ok((dx, Some(gpu::cube_gradient(&x.detach(), dy)?), Some(db)));
+    }
     let clip = joined(&x.detach(), t + pt)?.narrow(1, 0, batch * (t + pt) - pt)?;
     let of_clip = joined(dy, t + pt)?.narrow(1, 0, batch * (t + pt) + pt + 1 - kt)?;
     let dw = kernel_gradient(&clip, &of_clip, weight, padding)?.reshape((o, kt, kh, kw, c))?;
-    let db = dy.flatten_from(2)?.sum((0, 2))?;
     Ok((dx, Some(dw.permute((0, 4, 1, 2, 3))?.contiguous()?), Some(db)))
 }
 

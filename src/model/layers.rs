@@ -316,6 +316,10 @@ impl GroupNorm {
 
     /// From candle's own operations.
     fn by_candle(&self, x: &Tensor, swish: bool) -> Result<Tensor> {
+        if op::gpu::has_norm(x) {
+            let (affine, groups) = self.parts(swish);
+            return op::gpu::group_norm(x, affine, groups);
+        }
         let (groups, eps) = (self.groups, self.eps);
         recomputed([x, &self.weight, &self.bias], move |[x, weight, bias]| {
             let y = each_group(x, weight, bias, groups, eps)?;

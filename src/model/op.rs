@@ -14,6 +14,11 @@ use crate::kernel::Isa;
 
 mod attention;
 mod conv;
+#[cfg(feature = "cuda")]
+pub mod gpu;
+#[cfg(not(feature = "cuda"))]
+#[path = "op/no_gpu.rs"]
+pub mod gpu;
 mod linear;
 mod norm;
 mod signal;

@@ -40,13 +40,17 @@ pub fn tensor(clip: &Array3<f32>, device: &Device) -> Result<Tensor> {
     tensor::from_array(clip.view(), device).and_then(|clip| clip.unsqueeze(0)).map_err(Error::compute("reading a clip"))
 }
 
-/// Standard normal numbers of a stream.
+/// Standard normal numbers of a stream, as many as a shape holds.
+pub fn normals(stream: &mut Stream, shape: &[usize]) -> Vec<f32> {
+    (0..shape.iter().product()).map(|_| stream.normal() as f32).collect()
+}
+
+/// [`normals`] as a tensor.
 ///
 /// # Errors
 /// Where the device has no room.
 pub fn normal(stream: &mut Stream, shape: &[usize], device: &Device) -> candle_core::Result<Tensor> {
-    let values: Vec<f32> = (0..shape.iter().product()).map(|_| stream.normal() as f32).collect();
-    Tensor::from_vec(values, shape, device)
+    Tensor::from_vec(normals(stream, shape), shape, device)
 }
 
 #[cfg(test)]

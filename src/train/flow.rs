@@ -10,9 +10,10 @@
 //! phase head gets no gradient and stays as it is. Validation is the loss with one noise and two times a record for good.
 
 use candle_core::Tensor;
+use rayon::prelude::*;
 
 use super::adamw::Settings;
-use super::clip::normal;
+use super::clip::normals;
 use super::task::{At, Defaults, Losses, Network, Recipe, Records, Task, Update};
 use super::variables::Variables;
 use crate::checkpoint::sizes::Sizes;
@@ -159,21 +160,26 @@ impl<E: Records<Item = Ecg>, L: Records<Item = Latent>> Flow<E, L> {
     }
 
     /// Reads the records; `stream` gives the numbers of a purpose and a record.
-    fn batch(&self, records: &[usize], stream: impl Fn(&str, &str) -> Stream) -> Result<Batch> {
+    fn batch(&self, records: &[usize], stream: impl Fn(&str, &str) -> Stream + Sync) -> Result<Batch> {
         let device = self.variables.device();
-        let (mut parts, mut t) = ([Vec::new(), Vec::new(), Vec::new()], Vec::new());
-        let (mut kept, mut cycles) = (Vec::new(), Vec::new());
-        for record in records {
+        let Config { latent_channels, frames, latent_side, .. } = self.config;
+        let shape = [latent_channels, frames, latent_side, latent_side];
+        let load = |record: &usize| {
             let (ecg, latent) = self.pairs.get(*record)?;
-            let id = &latent.id;
-            let Config { latent_channels, frames, latent_side, .. } = self.config;
-            let shape = [latent_channels, frames, latent_side, latent_side];
             if latent.latent.shape() != shape {
-                let fault = Fault::new(DOING, "").record(id).field("latent");
+                let fault = Fault::new(DOING, "").record(&latent.id).field("latent");
                 return Err(fault.expected(format!("{shape:?}"), format!("{:?}", latent.latent.shape())).into());
             }
+            let noise = normals(&mut stream("noise", &latent.id), &shape);
+            Ok((ecg, latent, noise))
+        };
+        let loaded: Vec<(Ecg, Latent, Vec<f32>)> = records.par_iter().map(load).collect::<Result<_>>()?;
+        let (mut parts, mut t) = ([Vec::new(), Vec::new(), Vec::new()], Vec::new());
+        let (mut kept, mut cycles) = (Vec::new(), Vec::new());
+        for (ecg, latent, noise) in loaded {
+            let id = &latent.id;
             let x1 = tensor::from_array(latent.latent.view(), device);
-            let noise = normal(&mut stream("noise", id), &shape, device);
+            let noise = Tensor::from_vec(noise, &shape, device);
             let all = [tensor::from_array(ecg.samples_mv.view(), device), x1, noise];
             for (part, tensor) in parts.iter_mut().zip(all) {
                 part.push(tensor.map_err(Error::compute(DOING))?);

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::random::Stream;
 
 /// Records that are read one at a time, in any order.
-pub trait Records {
+pub trait Records: Sync {
     /// What a record holds.
     type Item;
 

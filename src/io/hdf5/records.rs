@@ -38,7 +38,7 @@ pub struct Records<N> {
     reader: Reader,
     main: Dataset,
     next: usize,
-    noun: PhantomData<N>,
+    noun: PhantomData<fn() -> N>,
 }
 
 impl<N: Noun> Records<N> {
