@@ -11,15 +11,12 @@ source .ci/recipe.sh
 what=${1:-all}
 
 if [ "$what" != evaluate ]; then
-  flow "$dir/both.safetensors" "$dir/flow_no_template" --latents "$dir/latents.h5" --cycle random --no-template &
-  flow "$dir/both.safetensors" "$dir/flow_whole" --latents "$dir/latents.h5" --cycle whole &
-  (
-    pamae "$dir/pamae_no_phase" --phase-weight 0
-    step "$dir/both_no_phase.safetensors" "$BIN/ecgflow" import "$dir/pamae_no_phase.safetensors" "$dir/vae.safetensors" \
-      -o "$dir/both_no_phase.safetensors"
-    flow "$dir/both_no_phase.safetensors" "$dir/flow_no_phase" --cycle random
-  ) &
-  for job in $(jobs -p); do wait "$job"; done
+  flow "$dir/both.safetensors" "$dir/flow_no_template" --latents "$dir/latents.h5" --cycle random --no-template
+  flow "$dir/both.safetensors" "$dir/flow_whole" --latents "$dir/latents.h5" --cycle whole
+  pamae "$dir/pamae_no_phase" --phase-weight 0
+  step "$dir/both_no_phase.safetensors" "$BIN/ecgflow" import "$dir/pamae_no_phase.safetensors" "$dir/vae.safetensors" \
+    -o "$dir/both_no_phase.safetensors"
+  flow "$dir/both_no_phase.safetensors" "$dir/flow_no_phase" --cycle random
 fi
 if [ "$what" = train ]; then exit; fi
 

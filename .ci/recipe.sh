@@ -14,7 +14,7 @@ step() { # step OUTPUT COMMAND...: runs the command unless its output is there
 kept() { # kept NAME COMMAND...: a training that writes NAME.safetensors and goes on from NAME.state
   local name=$1
   shift
-  step "$name.safetensors" "$@" --device "$device" ${MAX_TIME:+--max-time "$MAX_TIME"} \
+  step "$name.safetensors" "$@" --device "$device" \
     --state "$name.state" --log "$name.csv" -o "$name.safetensors"
 }
 
@@ -24,13 +24,13 @@ pamae() { # pamae NAME [OPTION...]
 }
 
 vae() { # vae NAME [OPTION...]
-  kept "$1" "$BIN/amdf-sample" train --stage vae --cine "$dir/clips/cine.h5" --frames 0 \
-    --steps "${VAE_STEPS:-3000}" --lr 1.2e-3 --warm-up 100 --ema 0.998 --batch "${VAE_BATCH:-1}" \
-    --validation 0.02 --validate-every 500 "${@:2}"
+  kept "$1" "$BIN/amdf-sample" train --stage vae --cine "$dir/hearts/cine.h5" --frames 0 \
+    --steps "${VAE_STEPS:-3000}" --lr 1.2e-3 --warm-up 100 --ema 0.998 --batch 1 \
+    --validation 0.005 --validate-every 500 "${@:2}"
 }
 
 flow() { # flow WEIGHTS NAME [OPTION...]
   kept "$2" "$BIN/amdf-sample" train --stage flow --cine "$dir/hearts/cine.h5" --ecg "$dir/hearts/ecg.h5" --weights "$1" \
-    --steps "${FLOW_STEPS:-4000}" --lr 1e-3 --warm-up 200 --ema 0.998 --batch "${FLOW_BATCH:-32}" \
+    --steps "${FLOW_STEPS:-4000}" --lr 1e-3 --warm-up 200 --ema 0.998 --batch 32 \
     --validation 0.01 --validate-every 1000 "${@:3}"
 }

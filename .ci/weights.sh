@@ -7,7 +7,6 @@ cd "$(dirname "$0")/.."
 BIN=${BIN:-target/release}
 source .ci/recipe.sh
 
-step "$dir/clips" "$BIN/ecgflow" simulate -n "${CLIPS:-640}" --seed 0 --hdf5 -o "$dir/clips"
 step "$dir/hearts" "$BIN/ecgflow" simulate -n "${HEARTS:-2400}" --seed 0 --hdf5 -o "$dir/hearts"
 pamae "$dir/pamae"
 vae "$dir/vae"
