@@ -62,7 +62,6 @@ pub struct Norm {
 ///
 /// # Errors
 /// Where the driver refuses.
-#[allow(unsafe_code)]
 pub fn keep_memory(device: &CudaDevice) -> Result<()> {
     let (mut pool, mut all) = (std::ptr::null_mut(), u64::MAX);
     let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
@@ -126,18 +125,16 @@ impl Cube {
     ///
     /// # Errors
     /// Where a length differs, or the GPU has no room.
-    #[allow(unsafe_code)]
     pub fn forward(&self, device: &CudaDevice, [x, w, bias]: [&View<'_>; 3]) -> Result<CudaSlice<f32>> {
         let (Cube { batch, channels: (c, o), map: [t, h, wide] }, places) = (*self, self.places());
         check([(x, batch * c * places), (w, 27 * c * o), (bias, o)])?;
         let stream = device.cuda_stream();
-        let (f, [c, _, ti, hi, wi]) = (function(device, "cube")?, self.ints()?);
-        let oi = int(o)?;
+        let (f, [ci, oi, ti, hi, wi]) = (function(device, "cube")?, self.ints()?);
         // SAFETY: the kernel writes every number of y: each thread those of its pixel, frames and channels that exist.
         let mut y = unsafe { device.alloc::<f32>(batch * o * places)? };
         let grid = [(h * wide).div_ceil(PIXELS), batch * t.div_ceil(FRAMES), o.div_ceil(OUT)];
         let mut call = stream.launch_builder(&f);
-        call.arg(x).arg(w).arg(bias).arg(&mut y).arg(&c).arg(&oi).arg(&ti).arg(&hi).arg(&wi);
+        call.arg(x).arg(w).arg(bias).arg(&mut y).arg(&ci).arg(&oi).arg(&ti).arg(&hi).arg(&wi);
         // SAFETY: the arguments are those of the kernel; it stays within the lengths that were checked.
         unsafe { call.launch(launch(grid, PIXELS)?) }.w()?;
         Ok(y)
@@ -147,7 +144,6 @@ impl Cube {
     ///
     /// # Errors
     /// Where a length differs, a line is longer than [`LONGEST_LINE`], or the GPU has no room.
-    #[allow(unsafe_code)]
     pub fn weight_gradient(&self, device: &CudaDevice, [x, dy]: [&View<'_>; 2]) -> Result<(CudaSlice<f32>, usize)> {
         let (Cube { batch, channels: (c, o), map: [t, h, wide] }, places) = (*self, self.places());
         check([(x, batch * c * places), (dy, batch * o * places)])?;
@@ -186,7 +182,6 @@ impl Norm {
     ///
     /// # Errors
     /// Where a length differs, or the GPU has no room.
-    #[allow(unsafe_code)]
     pub fn moments(&self, device: &CudaDevice, x: &View<'_>) -> Result<CudaSlice<f32>> {
         check([(x, self.len())])?;
         let groups = self.batch * self.channels.1;
@@ -205,7 +200,6 @@ impl Norm {
     ///
     /// # Errors
     /// Where a length differs, or the GPU has no room.
-    #[allow(unsafe_code)]
     pub fn forward(&self, device: &CudaDevice, [x, moments, scale, offset]: [&View<'_>; 4]) -> Result<CudaSlice<f32>> {
         let (c, g) = self.channels;
         check([(x, self.len()), (moments, self.batch * g * 2), (scale, c), (offset, c)])?;
@@ -224,7 +218,6 @@ impl Norm {
     ///
     /// # Errors
     /// Where a length differs, or the GPU has no room.
-    #[allow(unsafe_code)]
     pub fn backward(
         &self,
         device: &CudaDevice,

@@ -1,4 +1,4 @@
-//! Operations for the processor that candle lacks or does slowly: slices in, slices out.
+//! Operations that candle lacks or does slowly: slices in, slices out, on the processor but for `gpu`.
 //!
 //! | file | what |
 //! |---|---|
@@ -9,6 +9,7 @@
 //! | `product` | the tiles that they are made of |
 //! | `attention` | softmax(Q K^T) V without the matrix of scores, and its gradient |
 //! | `winograd` | 3 x 3 x 3 convolution with fewer multiplications, and its gradient |
+//! | `gpu` | 3 x 3 x 3 convolution and group normalisation on an NVIDIA GPU, with gradients |
 //! | `conv` | convolution of any kernel and stride, and gradients |
 //! | `elementwise` | GELU, sums of pixels |
 //! | `norm` | group and layer normalisation |

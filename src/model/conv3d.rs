@@ -52,7 +52,7 @@ pub fn conv3d(
         return pointwise(x, weight, bias);
     }
     let (x, weight, padding) = unit_stride(x, weight, stride, padding)?;
-    if !is_tracked(&[&x, &weight]) {
+    if !is_tracked(&[&x, &weight]) && !bias.is_some_and(Tensor::track_op) {
         return unit(&x, &weight, bias, padding);
     }
     let bias = bias.map_or_else(|| Tensor::zeros(weight.dim(0)?, x.dtype(), x.device()), |bias| Ok(bias.clone()))?;
@@ -70,17 +70,18 @@ fn unit(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, padding: [usize; 3])
     }
     let (batch, _, t, _, _) = x.dims5()?;
     let ((o, _, kt, _, _), pt) = (weight.dims5()?, padding[0]);
-    let y = one_clip(&joined(x, t + pt)?.narrow(1, 0, batch * (t + pt) - pt)?, weight, bias, padding)?;
+    let y = one_clip(&joined(x, t + pt, batch * (t + pt) - pt)?, weight, bias, padding)?;
     let (_, _, h, w) = y.dims4()?;
     let y = y.pad_with_zeros(1, 0, kt - 1 - pt)?.reshape((o, batch, t + pt, h, w))?;
     y.narrow(2, 0, t + 2 * pt + 1 - kt)?.transpose(0, 1)?.contiguous()
 }
 
-/// The records x (B, C, T, H, W) one after the other, each followed by frames of zeros up to `frames`: (C, B frames, H, W).
-fn joined(x: &Tensor, frames: usize) -> Result<Tensor> {
+/// The records x (B, C, T, H, W) one after the other, each followed by frames of zeros up to `frames`, the first `count` of
+/// all: (C, count, H, W).
+fn joined(x: &Tensor, frames: usize, count: usize) -> Result<Tensor> {
     let (b, c, t, h, w) = x.dims5()?;
     let x = x.pad_with_zeros(2, 0, frames - t)?;
-    x.transpose(0, 1)?.contiguous()?.reshape((c, b * frames, h, w))
+    x.transpose(0, 1)?.contiguous()?.reshape((c, b * frames, h, w))?.narrow(1, 0, count)
 }
 
 /// The gradients of x, kernel and bias of [`unit`] from that of its result.
@@ -94,8 +95,8 @@ fn gradients(x: &Tensor, weight: &Tensor, dy: &Tensor, padding: [usize; 3]) -> R
     if gpu::has_cube(x, weight, padding) {
         return Ok((dx, Some(gpu::cube_gradient(&x.detach(), dy)?), Some(db)));
     }
-    let clip = joined(&x.detach(), t + pt)?.narrow(1, 0, batch * (t + pt) - pt)?;
-    let of_clip = joined(dy, t + pt)?.narrow(1, 0, batch * (t + pt) + pt + 1 - kt)?;
+    let clip = joined(&x.detach(), t + pt, batch * (t + pt) - pt)?;
+    let of_clip = joined(dy, t + pt, batch * (t + pt) + pt + 1 - kt)?;
     let dw = kernel_gradient(&clip, &of_clip, weight, padding)?.reshape((o, kt, kh, kw, c))?;
     Ok((dx, Some(dw.permute((0, 4, 1, 2, 3))?.contiguous()?), Some(db)))
 }

@@ -274,29 +274,30 @@ impl GroupNorm {
     /// (x - mean) / sqrt(var + eps) * weight + bias within each group of channels: x (B, C, ..) -> (B, C, ..); channels
     /// last where the kernels of the processor compute.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if op::has_kernels(x) {
-            return self.by_kernel(x, false);
-        }
-        self.by_candle(x, false)
+        self.compute(x, false)
     }
 
     /// Normalised, then y sigmoid(y).
     pub fn forward_swish(&self, x: &Tensor) -> Result<Tensor> {
+        self.compute(x, true)
+    }
+
+    /// By the kernels of the device, else from candle's own operations.
+    fn compute(&self, x: &Tensor, swish: bool) -> Result<Tensor> {
+        let (affine, groups) = self.parts(swish);
         if op::has_kernels(x) {
-            return self.by_kernel(x, true);
+            op::group_norm(x, affine, groups)
+        } else if op::gpu::has_norm(x) {
+            op::gpu::group_norm(x, affine, groups)
+        } else {
+            self.by_candle(x, swish)
         }
-        self.by_candle(x, true)
     }
 
     /// Its parts as the kernels want them.
     fn parts(&self, swish: bool) -> ([&Tensor; 2], Groups) {
         let groups = Groups { channels: self.weight.elem_count(), groups: self.groups, eps: self.eps, swish };
         ([&self.weight, &self.bias], groups)
-    }
-
-    fn by_kernel(&self, x: &Tensor, swish: bool) -> Result<Tensor> {
-        let (affine, groups) = self.parts(swish);
-        op::group_norm(x, affine, groups)
     }
 
     /// conv(swish(norm(x))) for a 3 x 3 x 3 kernel.
@@ -316,10 +317,6 @@ impl GroupNorm {
 
     /// From candle's own operations.
     fn by_candle(&self, x: &Tensor, swish: bool) -> Result<Tensor> {
-        if op::gpu::has_norm(x) {
-            let (affine, groups) = self.parts(swish);
-            return op::gpu::group_norm(x, affine, groups);
-        }
         let (groups, eps) = (self.groups, self.eps);
         recomputed([x, &self.weight, &self.bias], move |[x, weight, bias]| {
             let y = each_group(x, weight, bias, groups, eps)?;

@@ -2,7 +2,8 @@
 //!
 //! candle keeps every value that a gradient may need. A convolution made of copies keeps 27 copies of its input, an
 //! attention its scores: the published 3D-VAE would need hundreds of GB for one clip. Here only the arguments and the result
-//! are kept, as by the kernels of the processor; the price is one more forward pass. docs/performance.md has the sums.
+//! are kept, as by the kernels of the processor; the price is one more forward pass, unless the gradient is written out
+//! ([`with_gradient`]). docs/performance.md has the sums.
 
 use std::sync::{Mutex, PoisonError};
 

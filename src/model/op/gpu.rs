@@ -6,7 +6,7 @@ use candle_core::{bail, CudaDevice, CudaStorage, DType, Device, Layout, Result, 
 
 use crate::kernel::gpu::{Cube, Norm, GRID, LONGEST_LINE};
 use crate::kernel::norm::Groups;
-use crate::model::recompute::{detached, with_gradient};
+use crate::model::recompute::with_gradient;
 
 fn device(x: &Tensor) -> Result<&CudaDevice> {
     match x.device() {
@@ -95,10 +95,9 @@ pub fn group_norm(x: &Tensor, [scale, offset]: [&Tensor; 2], groups: Groups) -> 
     let places = x.elem_count() / (batch * c);
     let sizes = Norm { batch, channels: (c, groups.groups), places, eps: groups.eps as f32, swish: groups.swish };
     let gpu = device(&x)?.clone();
-    let [free_x, free_scale, free_offset] = detached(&[&x, scale, offset]);
-    let moments = with_views([&free_x], |[x]| sizes.moments(&gpu, x))?;
+    let moments = with_views([&x], |[x]| sizes.moments(&gpu, x))?;
     let moments = tensor(moments, &gpu, (batch, groups.groups, 2));
-    let y = with_views([&free_x, &moments, &free_scale, &free_offset], |views| sizes.forward(&gpu, views))?;
+    let y = with_views([&x, &moments, scale, offset], |views| sizes.forward(&gpu, views))?;
     let y = tensor(y, &gpu, dims.clone());
     with_gradient([&x, scale, offset], y, move |[x, scale, offset], dy| {
         let dy = dy.contiguous()?;
