@@ -22,7 +22,16 @@ pub fn pearson(x: &[f64], y: &[f64]) -> f64 {
         xx += dx * dx;
         yy += dy * dy;
     }
+    // A mean is rounded, so that the sums of a constant need not be 0.
+    if is_constant(x) || is_constant(y) {
+        return f64::NAN;
+    }
     xy / (xx * yy).sqrt()
+}
+
+/// Whether all values are the same, or there are none.
+pub fn is_constant(values: &[f64]) -> bool {
+    values.iter().zip(values.iter().skip(1)).all(|(a, b)| a == b)
 }
 
 #[cfg(test)]
@@ -32,6 +41,7 @@ mod tests {
     #[test]
     fn a_constant_correlates_with_nothing() {
         assert!(pearson(&[1.0, 1.0], &[1.0, 2.0]).is_nan());
+        assert!(pearson(&[1.0, 2.0, 3.0], &[0.1; 3]).is_nan());
         assert!(pearson(&[], &[]).is_nan());
     }
 }

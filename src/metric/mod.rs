@@ -2,5 +2,7 @@
 
 pub mod bootstrap;
 pub mod cavity;
+pub mod classification;
 pub mod correlation;
 pub mod psnr;
+pub mod regression;
