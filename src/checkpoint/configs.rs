@@ -9,7 +9,7 @@ use crate::checkpoint::Kind;
 use crate::error::{Fault, Result};
 use crate::model::lpips::{self, Network};
 use crate::model::vit::Task;
-use crate::model::{amdf, pamae, vae, vit};
+use crate::model::{amdf, i3d, inception, pamae, vae, vit};
 
 /// The configurations of the models in one weights file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,12 @@ pub struct Configs {
     /// LPIPS with AlexNet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lpips_alex: Option<lpips::Config>,
+    /// Inception-v3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inception: Option<inception::Config>,
+    /// I3D.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub i3d: Option<i3d::Config>,
 }
 
 const DOING: &str = "checking the configuration of the weights";
@@ -82,6 +88,8 @@ impl Configs {
             Kind::Diagnosis => self.diagnosis.is_some(),
             Kind::LpipsVgg => self.lpips_vgg.is_some(),
             Kind::LpipsAlex => self.lpips_alex.is_some(),
+            Kind::Inception => self.inception.is_some(),
+            Kind::I3d => self.i3d.is_some(),
         }
     }
 
@@ -103,6 +111,8 @@ impl Configs {
             Kind::Diagnosis => self.diagnosis.clone_from(&from.diagnosis),
             Kind::LpipsVgg => self.lpips_vgg.clone_from(&from.lpips_vgg),
             Kind::LpipsAlex => self.lpips_alex.clone_from(&from.lpips_alex),
+            Kind::Inception => self.inception.clone_from(&from.inception),
+            Kind::I3d => self.i3d.clone_from(&from.i3d),
         }
     }
 
@@ -124,6 +134,8 @@ impl Configs {
         {
             config.as_ref().map_or(Ok(()), |config| check_lpips(name, config, network))?;
         }
+        self.inception.as_ref().map_or(Ok(()), |config| divides("inception.narrow", config.narrow, 16))?;
+        self.i3d.as_ref().map_or(Ok(()), |config| divides("i3d.narrow", config.narrow, 8))?;
         self.check_agreement()
     }
 
@@ -227,6 +239,8 @@ mod tests {
             phenotype: Some(phenotype),
             lpips_vgg: Some(lpips::Config::published(Network::Vgg16)),
             lpips_alex: Some(lpips::Config::published(Network::AlexNet)),
+            inception: Some(inception::Config::published()),
+            i3d: Some(i3d::Config::published()),
             diagnosis: None,
         }
     }

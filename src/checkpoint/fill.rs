@@ -56,7 +56,12 @@ pub fn parity(name: &str, shape: &[usize]) -> Result<Tensor> {
 /// 0, learned positions and tokens small, all else uniform with variance 1 / fan in.
 fn fresh(name: &str, shape: &[usize], seed: u64) -> Result<Tensor> {
     let (centre, scale) = match shape.len() {
-        0 | 1 if name.ends_with("running_var") || name.ends_with(".weight") || name.ends_with("target_sd") => {
+        0 | 1
+            if name.ends_with(".var")
+                || name.ends_with("running_var")
+                || name.ends_with(".weight")
+                || name.ends_with("target_sd") =>
+        {
             (1.0, 0.0)
         }
         0 | 1 => (0.0, 0.0),
@@ -103,7 +108,7 @@ pub fn untrained(kind: Kind, configs: &Configs, seed: u64) -> Result<Models> {
 mod tests {
     use super::*;
     use crate::model::lpips::{self, Network};
-    use crate::model::{amdf, pamae, vae, vit};
+    use crate::model::{amdf, i3d, inception, pamae, vae, vit};
 
     #[test]
     fn hashes_are_the_published_ones() {
@@ -138,6 +143,8 @@ mod tests {
             diagnosis: Some(vit::Config::tiny(vit::Task::Diagnosis { labels: vec!["HCM".into()] })),
             lpips_vgg: Some(lpips::Config::tiny(Network::Vgg16)),
             lpips_alex: Some(lpips::Config::tiny(Network::AlexNet)),
+            inception: Some(inception::Config::tiny()),
+            i3d: Some(i3d::Config::tiny()),
         };
         let mut all = Models { configs: configs.clone(), ..Models::default() };
         Kind::ALL.into_iter().rev().for_each(|kind| init(&mut all, kind, 5).unwrap());

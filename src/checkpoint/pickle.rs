@@ -3,7 +3,8 @@
 //! A pickle is a program for a stack machine: push this string, make a tuple of the top three, call that function.
 //! This machine knows the instructions that `torch.save` writes (protocols 2 to 5) and builds plain values only.
 //! Of all the functions a pickle may name it knows eight, by name, and each merely arranges values: `OrderedDict`,
-//! PyTorch's `_rebuild_*`, and NumPy's `dtype` and `_reconstruct`. A call of anything else becomes [`Node::Other`], an opaque value, and nothing happens.
+//! PyTorch's `_rebuild_*`, and NumPy's `dtype` and `_reconstruct`. A class of TorchScript becomes [`Node::Module`], a
+//! dictionary of attributes. A call of anything else becomes [`Node::Other`], an opaque value, and nothing happens.
 //!
 //! Values live in one list and refer to each other by their place in it, so that shared and even circular structure
 //! costs nothing, nothing recurses, and what is built is never larger than a fixed multiple of the pickle: every
@@ -58,6 +59,8 @@ pub enum Node {
     Dtype(Id, Id),
     /// A NumPy array; without its state as long as it was not given any.
     Array(Option<Box<Array>>),
+    /// A module of TorchScript: its class, and its attributes, a [`Node::Dict`], once it was given them.
+    Module(Id, Option<Id>),
     /// Something this reader does not build: the class or function, or what stands for it.
     Other(Id),
 }

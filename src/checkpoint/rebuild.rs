@@ -7,6 +7,8 @@ use crate::error::Result;
 const MOST_DIMENSIONS: usize = 16;
 /// The place of `None`, for a type that was not given its byte order.
 const NO_ORDER: Id = 0;
+/// The first part of the names of all classes of TorchScript.
+const TORCHSCRIPT: &str = "__torch__.";
 /// How deep `_rebuild_from_type_v2` may nest.
 const DEEPEST_CALL: usize = 4;
 
@@ -45,6 +47,7 @@ impl Machine<'_> {
             }
             (Some(("numpy", "dtype")), [code, ..]) => Node::Dtype(*code, NO_ORDER),
             (Some(("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct")), _) => Node::Array(None),
+            (Some((module, _)), []) if module.starts_with(TORCHSCRIPT) => Node::Module(callable, None),
             _ => Node::Other(callable),
         };
         self.nodes.push(node);
@@ -79,8 +82,12 @@ impl Machine<'_> {
         }
     }
 
-    /// BUILD: gives NumPy's types and arrays their state; other objects have none here.
+    /// BUILD: gives modules, and NumPy's types and arrays, their state; other objects have none here.
     pub(super) fn build(&mut self, object: Id, state: Id) {
+        if let Some(Node::Module(_, attributes @ None)) = self.nodes.get_mut(object as usize) {
+            *attributes = Some(state);
+            return;
+        }
         let state = self.tuple(state).unwrap_or_default();
         let node = match (self.nodes.get(object as usize), state) {
             (Some(Node::Dtype(code, _)), [_version, order, ..]) => Node::Dtype(*code, *order),

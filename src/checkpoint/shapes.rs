@@ -10,7 +10,7 @@ use candle_nn::{Init, VarBuilder};
 
 use crate::checkpoint::{Configs, Kind, ENCODER, TEMPLATE};
 use crate::error::{Error, Fault, Result};
-use crate::model::{amdf, lpips, pamae, vae, vit};
+use crate::model::{amdf, i3d, inception, lpips, pamae, vae, vit};
 
 /// Names and shapes of tensors.
 pub type Shapes = BTreeMap<String, Vec<usize>>;
@@ -88,6 +88,14 @@ pub fn expected(kind: Kind, configs: &Configs) -> Result<Shapes> {
             let config = if kind == Kind::LpipsVgg { &configs.lpips_vgg } else { &configs.lpips_alex };
             let config = config.as_ref().ok_or_else(missing)?;
             shapes_of(|vb| lpips::Lpips::new(config, vb))
+        }
+        Kind::Inception => {
+            let config = configs.inception.as_ref().ok_or_else(missing)?;
+            shapes_of(|vb| inception::Inception::new(config, vb))
+        }
+        Kind::I3d => {
+            let config = configs.i3d.as_ref().ok_or_else(missing)?;
+            shapes_of(|vb| i3d::I3d::new(config, vb))
         }
     }
 }

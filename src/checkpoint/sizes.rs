@@ -6,7 +6,7 @@ use super::{Configs, Kind};
 use crate::data::phenotype::PHENOTYPES;
 use crate::model::lpips::{self, Network};
 use crate::model::vit::Task;
-use crate::model::{amdf, pamae, vae, vit};
+use crate::model::{amdf, i3d, inception, pamae, vae, vit};
 
 /// A named set of sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,8 @@ impl Sizes {
                 Kind::Diagnosis => configs.diagnosis = Some(self.vit(Task::Diagnosis { labels: labels.to_vec() })),
                 Kind::LpipsVgg => configs.lpips_vgg = Some(self.lpips(Network::Vgg16)),
                 Kind::LpipsAlex => configs.lpips_alex = Some(self.lpips(Network::AlexNet)),
+                Kind::Inception => configs.inception = Some(self.inception()),
+                Kind::I3d => configs.i3d = Some(self.i3d()),
             }
         }
         configs
@@ -87,6 +89,20 @@ impl Sizes {
         match self {
             Sizes::Published | Sizes::Paper | Sizes::Compact => lpips::Config::published(network),
             Sizes::Tiny => lpips::Config::tiny(network),
+        }
+    }
+
+    fn inception(self) -> inception::Config {
+        match self {
+            Sizes::Tiny => inception::Config::tiny(),
+            _ => inception::Config::published(),
+        }
+    }
+
+    fn i3d(self) -> i3d::Config {
+        match self {
+            Sizes::Tiny => i3d::Config::tiny(),
+            _ => i3d::Config::published(),
         }
     }
 

@@ -134,19 +134,36 @@ impl<'a> Value<'a> {
         Value { checkpoint: self.checkpoint, id }
     }
 
-    /// The entries of a dictionary whose keys are strings; of equal keys the last. None where it is no dictionary.
+    /// Whether it is a module of TorchScript.
+    pub fn is_module(&self) -> bool {
+        matches!(self.node(), Node::Module(..))
+    }
+
+    /// The entries of a dictionary or the attributes of a module.
+    fn dictionary(&self) -> Option<&'a [(Id, Id)]> {
+        let attributes = match self.node() {
+            Node::Module(_, attributes) => self.at((*attributes)?).node(),
+            other => other,
+        };
+        match attributes {
+            Node::Dict(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    /// The entries of a dictionary whose keys are strings; of equal keys the last. None where it is neither a dictionary
+    /// nor a module.
     pub fn entries(&self) -> Option<Vec<(&'a str, Value<'a>)>> {
-        let Node::Dict(entries) = self.node() else { return None };
+        let entries = self.dictionary()?;
         let pickle = &self.checkpoint.pickle;
         let last: std::collections::BTreeMap<&str, Id> =
             entries.iter().filter_map(|(key, value)| Some((pickle.text(*key)?, *value))).collect();
         Some(last.into_iter().map(|(key, value)| (key, self.at(value))).collect())
     }
 
-    /// The entry of a dictionary.
+    /// The entry of a dictionary or the attribute of a module.
     pub fn get(&self, key: &str) -> Option<Value<'a>> {
-        let Node::Dict(entries) = self.node() else { return None };
-        let found = entries.iter().rev().find(|entry| self.checkpoint.pickle.text(entry.0) == Some(key));
+        let found = self.dictionary()?.iter().rev().find(|entry| self.checkpoint.pickle.text(entry.0) == Some(key));
         found.map(|entry| self.at(entry.1))
     }
 
@@ -176,6 +193,7 @@ impl<'a> Value<'a> {
             Node::Bytes(from, to) => format!("{} bytes", to - from),
             Node::Dtype(..) => "a NumPy type".into(),
             Node::Array(_) => "a NumPy array".into(),
+            Node::Module(class, _) => format!("a module {}", named(*class).unwrap_or_default()),
             Node::Global(..) => named(self.id).unwrap_or_else(|| "a Python object".into()),
             Node::Other(id) => named(*id).unwrap_or_else(|| "a Python object".into()),
         }

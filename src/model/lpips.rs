@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layers::Conv3d;
 use super::op;
+use super::pool::{max_pool, Window};
 
 /// Mean and deviation of red, green and blue, for values in [-1, 1].
 const SHIFT: [f64; 3] = [-0.030, -0.088, -0.188];
@@ -105,33 +106,13 @@ struct Stage {
 impl Stage {
     /// x (B, C, T, H, W) -> (B, C', T, H', W'); frames are never mixed.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let mut x = if self.pool == 0 { x.clone() } else { max_pool(x, self.pool)? };
+        let (still, half) = (Window::inside(1, 1), Window::inside(self.pool, 2));
+        let mut x = if self.pool == 0 { x.clone() } else { max_pool(x, [still, half, half])? };
         for conv in &self.convs {
             x = conv.forward(&x)?.relu()?;
         }
         Ok(x)
     }
-}
-
-/// Largest value in windows of `side` x `side` places, two apart, within each frame: H' = (H - side) / 2 + 1.
-fn max_pool(x: &Tensor, side: usize) -> Result<Tensor> {
-    let first = if op::has_kernels(x) { 2 } else { 3 }; // rows, in (B, T, H, W, C) or (B, C, T, H, W)
-    max_along(&max_along(x, first, side)?, first + 1, side)
-}
-
-/// The same along one axis.
-fn max_along(x: &Tensor, axis: usize, side: usize) -> Result<Tensor> {
-    let n = x.dim(axis)?;
-    let Some(out) = n.checked_sub(side).map(|room| room / 2 + 1) else {
-        bail!("LPIPS: images are too small: {n} places are left where a window needs {side}")
-    };
-    let pairs = out + side.div_ceil(2) - 1;
-    let x = x.pad_with_zeros(axis, 0, (2 * pairs).saturating_sub(n))?.narrow(axis, 0, 2 * pairs)?.contiguous()?;
-    let mut shape = x.dims().to_vec();
-    shape.splice(axis..=axis, [pairs, 2]);
-    let x = x.reshape(shape)?;
-    let tap = |i: usize| x.narrow(axis + 1, i % 2, 1)?.squeeze(axis + 1)?.narrow(axis, i / 2, out);
-    (1..side).try_fold(tap(0)?, |most, i| most.maximum(&tap(i)?))
 }
 
 /// The distance d.
@@ -227,17 +208,6 @@ mod tests {
             var.set(&if name.starts_with("lin") { values.abs().unwrap() } else { values }).unwrap();
         }
         Lpips::new(&Config::tiny(network), vb).unwrap()
-    }
-
-    #[test]
-    fn windows_of_two_and_of_three_give_the_largest_value() {
-        let x = Tensor::new(&[5f64, 1., 4., 2., 3., 9., 0.], &Device::Cpu).unwrap();
-        let pool = |side| max_along(&x, 0, side).unwrap().to_vec1::<f64>().unwrap();
-        assert_eq!(pool(2), [5., 4., 9.]);
-        assert_eq!(pool(3), [5., 4., 9.]);
-        let y = max_along(&x.narrow(0, 0, 6).unwrap(), 0, 3).unwrap();
-        assert_eq!(y.to_vec1::<f64>().unwrap(), [5., 4.]);
-        assert!(max_along(&x.narrow(0, 0, 2).unwrap(), 0, 3).is_err());
     }
 
     #[test]

@@ -8,7 +8,10 @@
 //! | `vit` | vision transformer for phenotypes and diagnoses | section 3.3 |
 //! | `discriminator` | PatchGAN of the clip: the adversarial term of the VAE's training | section 3.2 |
 //! | `lpips` | learned perceptual distance of images: the perceptual term, and a score | section 3.2 |
+//! | `inception` | features of frames for the Frechet inception distance: a score | |
+//! | `i3d` | features of clips for the Frechet video distance: a score | |
 //! | `layers` | blocks that two or more of them share | |
+//! | `unit`, `pool` | layers of the two Inception networks; pooling | |
 //! | `conv3d` | convolution over frames, rows and columns | |
 //! | `attention` | attention that never holds the full score matrix | |
 //! | `recompute` | operations whose inner values are computed again in the backward pass | |
@@ -23,10 +26,14 @@ pub mod amdf;
 pub mod attention;
 pub mod conv3d;
 pub mod discriminator;
+pub mod i3d;
+pub mod inception;
 pub mod layers;
 pub mod lpips;
 pub mod op;
 pub mod pamae;
+pub mod pool;
 pub mod recompute;
+pub mod unit;
 pub mod vae;
 pub mod vit;

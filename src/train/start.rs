@@ -81,7 +81,8 @@ fn drawn(kind: Kind, configs: &Configs, seed: u64) -> Result<Tensors> {
             let config = configs.flow.as_ref().ok_or_else(missing)?;
             fresh(kind.name(), seed, |vb| amdf::Velocity::new(config, vb))
         }
-        Kind::Phenotype | Kind::Diagnosis | Kind::LpipsVgg | Kind::LpipsAlex => Ok(Tensors::new()), // as `fill` has them
+        Kind::Phenotype | Kind::Diagnosis => Ok(Tensors::new()), // as `fill` has them
+        Kind::LpipsVgg | Kind::LpipsAlex | Kind::Inception | Kind::I3d => Ok(Tensors::new()),
     }
 }
 
