@@ -11,6 +11,7 @@ pub mod phenotype;
 pub mod recording;
 pub mod series;
 pub mod table;
+pub mod target;
 
 /// Where an output comes from; written into every file the tools produce.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -16,6 +16,85 @@ pub enum Group {
     LongitudinalStrain,
 }
 
+impl Group {
+    /// All groups, in field order.
+    pub const ALL: [Group; 10] = [
+        Group::LeftVentricle,
+        Group::RightVentricle,
+        Group::LeftAtrium,
+        Group::RightAtrium,
+        Group::AscendingAorta,
+        Group::DescendingAorta,
+        Group::WallThickness,
+        Group::CircumferentialStrain,
+        Group::RadialStrain,
+        Group::LongitudinalStrain,
+    ];
+
+    /// The word in tables and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Group::LeftVentricle => "left_ventricle",
+            Group::RightVentricle => "right_ventricle",
+            Group::LeftAtrium => "left_atrium",
+            Group::RightAtrium => "right_atrium",
+            Group::AscendingAorta => "ascending_aorta",
+            Group::DescendingAorta => "descending_aorta",
+            Group::WallThickness => "wall_thickness",
+            Group::CircumferentialStrain => "circumferential_strain",
+            Group::RadialStrain => "radial_strain",
+            Group::LongitudinalStrain => "longitudinal_strain",
+        }
+    }
+
+    /// Whether a four-chamber clip shows what the group measures.
+    pub fn is_seen(self) -> bool {
+        use Group::{AscendingAorta, CircumferentialStrain, DescendingAorta, RadialStrain};
+        !matches!(self, AscendingAorta | DescendingAorta | CircumferentialStrain | RadialStrain)
+    }
+}
+
+/// The phenotype of a field number.
+pub fn of_field(field: u32) -> Option<&'static Phenotype> {
+    PHENOTYPES.iter().find(|phenotype| phenotype.field == field)
+}
+
+/// The phenotype that a column of a table holds: by our name, by its field number, or as UK Biobank calls it, instance 2.
+///
+/// ```
+/// use ecgflow::data::phenotype::of_column;
+/// for name in ["lv_edv_ml", "24100", "24100-2.0", "f.24100.2.0", "p24100_i2"] {
+///     assert_eq!(of_column(name).map(|phenotype| phenotype.field), Some(24100), "{name}");
+/// }
+/// assert!(of_column("24100-3.0").is_none() && of_column("31-0.0").is_none());
+/// ```
+pub fn of_column(name: &str) -> Option<&'static Phenotype> {
+    let name = name.trim();
+    if let Some(known) = PHENOTYPES.iter().find(|phenotype| phenotype.name == name) {
+        return Some(known);
+    }
+    let plain = |text: &str| text.parse().ok().and_then(of_field);
+    let biobank = name.strip_suffix("-2.0").or_else(|| name.strip_prefix("f.")?.strip_suffix(".2.0"));
+    plain(biobank.or_else(|| name.strip_prefix('p')?.strip_suffix("_i2")).unwrap_or(name))
+}
+
+/// The fields of a word: one phenotype by name or number, a group by name, or `all`.
+///
+/// ```
+/// use ecgflow::data::phenotype::fields_of;
+/// assert_eq!(fields_of("left_atrium"), Some(vec![24110, 24111, 24112, 24113]));
+/// assert_eq!(fields_of("lv_ef_percent"), Some(vec![24103]));
+/// assert!(fields_of("all").unwrap().len() == 82 && fields_of("spleen").is_none());
+/// ```
+pub fn fields_of(word: &str) -> Option<Vec<u32>> {
+    let of = |keep: &dyn Fn(&Phenotype) -> bool| PHENOTYPES.iter().filter(|p| keep(p)).map(|p| p.field).collect();
+    match Group::ALL.into_iter().find(|group| group.name() == word) {
+        Some(group) => Some(of(&|phenotype| phenotype.group == group)),
+        None if word == "all" => Some(of(&|_| true)),
+        None => of_column(word).map(|phenotype| vec![phenotype.field]),
+    }
+}
+
 /// One phenotype.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Phenotype {

@@ -23,6 +23,20 @@ impl TableWriter {
     /// # Errors
     /// Where the output cannot be begun.
     pub fn begin(path: &Path, columns: &[String], provenance: &Provenance, comments: bool) -> Result<TableWriter> {
+        TableWriter::begin_with("id", path, columns, provenance, comments)
+    }
+
+    /// The same for rows that stand for something else than a record: `first` is the name of the first column.
+    ///
+    /// # Errors
+    /// Where the output cannot be begun.
+    pub fn begin_with(
+        first: &str,
+        path: &Path,
+        columns: &[String],
+        provenance: &Provenance,
+        comments: bool,
+    ) -> Result<TableWriter> {
         let output = Output::begin(path, false)?;
         let mut file = BufWriter::new(output.file()?);
         if comments {
@@ -31,7 +45,7 @@ impl TableWriter {
         }
         // Cells with # are quoted: readers take the # lines for comments.
         let mut csv = csv::WriterBuilder::new().comment(Some(b'#')).from_writer(file);
-        let header = std::iter::once("id").chain(columns.iter().map(String::as_str));
+        let header = std::iter::once(first).chain(columns.iter().map(String::as_str));
         csv.write_record(header).map_err(Error::compute(format!("writing {}", output.shown())))?;
         Ok(TableWriter { csv, output, columns: columns.len() })
     }

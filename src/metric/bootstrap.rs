@@ -1,6 +1,8 @@
 //! Bootstrap intervals (Efron 1979, percentile method): the statistic is computed on many samples of the participants, drawn
 //! with replacement; its 2.5th and 97.5th percentiles are the interval.
 
+use rayon::prelude::*;
+
 use crate::random::Stream;
 
 /// Samples drawn.
@@ -17,13 +19,33 @@ pub const SAMPLES: usize = 2000;
 /// ```
 pub fn interval(n: usize, seed: u64, mut statistic: impl FnMut(&[usize]) -> f64) -> [f64; 2] {
     let mut random = Stream::new("ecgflow bootstrap 1", seed, "", 0);
-    let mut values: Vec<f64> = (0..SAMPLES)
-        .map(|_| {
-            let sample: Vec<usize> = (0..n).map(|_| random.below(n)).collect();
-            statistic(&sample)
-        })
-        .filter(|value| value.is_finite())
-        .collect();
+    let values = (0..SAMPLES).map(|_| {
+        let sample: Vec<usize> = (0..n).map(|_| random.below(n)).collect();
+        statistic(&sample)
+    });
+    limits(values.collect())
+}
+
+/// The 95 % intervals of several statistics of the same samples, which all threads compute; a statistic that a sample does
+/// not define is NaN there and left out.
+///
+/// ```
+/// use ecgflow::metric::bootstrap::intervals;
+/// let x: Vec<f64> = (0..100).map(f64::from).collect();
+/// let found = intervals(100, 0, |s| vec![s.iter().map(|&i| x[i]).sum::<f64>() / 100.0, f64::NAN]);
+/// assert!((43.0..45.0).contains(&found[0][0]) && (54.0..56.0).contains(&found[0][1]) && found[1][0].is_nan());
+/// ```
+pub fn intervals(n: usize, seed: u64, statistics: impl Fn(&[usize]) -> Vec<f64> + Sync) -> Vec<[f64; 2]> {
+    let mut random = Stream::new("ecgflow bootstrap 1", seed, "", 0);
+    let samples: Vec<Vec<usize>> = (0..SAMPLES).map(|_| (0..n).map(|_| random.below(n)).collect()).collect();
+    let all: Vec<Vec<f64>> = samples.par_iter().map(|sample| statistics(sample)).collect();
+    let count = all.first().map_or(0, Vec::len);
+    (0..count).map(|k| limits(all.iter().filter_map(|values| values.get(k).copied()).collect())).collect()
+}
+
+/// The 2.5th and 97.5th percentiles of the finite ones.
+fn limits(mut values: Vec<f64>) -> [f64; 2] {
+    values.retain(|value| value.is_finite());
     values.sort_by(f64::total_cmp);
     let at = |share: f64| {
         let place = (share * values.len().saturating_sub(1) as f64).round() as usize;
