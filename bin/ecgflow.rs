@@ -47,7 +47,8 @@ struct Init {
     /// Seed of the values.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Only these models: pamae, vae, flow, phenotype, diagnosis, lpips_vgg, lpips_alex [default: the first five].
+    /// Only these models: pamae, vae, flow, phenotype, diagnosis, lpips_vgg, lpips_alex, inception, i3d [default: the
+    /// first five].
     #[arg(long, value_name = "MODELS", value_delimiter = ',', value_parser = model)]
     only: Vec<Kind>,
     /// Diagnoses the classifier tells apart; one label is a yes-or-no question.

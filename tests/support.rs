@@ -154,7 +154,7 @@ impl SimpleBackend for Rule {
     fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, device: &Device) -> Result<Tensor> {
         let n = shape.elem_count();
         let (offset, factor) = match shape.rank() {
-            1 if name.ends_with(".running_var") => (1.0, 0.5),
+            1 if name.ends_with(".running_var") || name.ends_with(".var") => (1.0, 0.5),
             1 if name.ends_with(".weight") => (1.0, 0.1),
             1 => (0.0, 0.05),
             _ if name == "pos_embed" => (0.0, 0.05),

