@@ -18,6 +18,7 @@ mod ecg_xml;
 mod extractor;
 mod floors;
 mod formats;
+mod fuzz_inputs;
 mod h5py;
 mod heart;
 mod import;

@@ -1,8 +1,9 @@
 //! DICOM: ECG waveforms read, synthetic cine series written, and what an object says of itself.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
-use dicom_object::{OpenFileOptions, Tag};
 use serde_json::{json, Map, Value};
 
 use super::{ReadOptions, Recordings, Source};
@@ -15,25 +16,25 @@ mod waveform;
 
 /// What the SOP classes of waveforms begin with: ECG (9.1), hemodynamic (9.2), electrophysiology (9.3).
 const WAVEFORM_CLASSES: &str = "1.2.840.10008.5.1.4.1.1.9.";
-/// Waveform Sequence; reading stops before it, and so before the pixels.
-const WAVEFORMS: Tag = Tag(0x5400, 0x0100);
-/// What is shown, in this order.
-const SHOWN: [&str; 14] = [
-    "Modality",
-    "Manufacturer",
-    "ManufacturerModelName",
-    "SeriesDescription",
-    "ImageType",
-    "Rows",
-    "Columns",
-    "NumberOfFrames",
-    "BitsAllocated",
-    "PixelSpacing",
-    "SliceThickness",
-    "HeartRate",
-    "TriggerTime",
-    "NominalInterval",
+/// What is shown, in this order; `true` where the value is a number of two bytes (VR US).
+const SHOWN: [(&str, dataset::Tag, bool); 14] = [
+    ("Modality", (0x0008, 0x0060), false),
+    ("Manufacturer", (0x0008, 0x0070), false),
+    ("ManufacturerModelName", (0x0008, 0x1090), false),
+    ("SeriesDescription", (0x0008, 0x103e), false),
+    ("ImageType", (0x0008, 0x0008), false),
+    ("Rows", (0x0028, 0x0010), true),
+    ("Columns", (0x0028, 0x0011), true),
+    ("NumberOfFrames", (0x0028, 0x0008), false),
+    ("BitsAllocated", (0x0028, 0x0100), true),
+    ("PixelSpacing", (0x0028, 0x0030), false),
+    ("SliceThickness", (0x0018, 0x0050), false),
+    ("HeartRate", (0x0018, 0x1088), false),
+    ("TriggerTime", (0x0018, 0x1060), false),
+    ("NominalInterval", (0x0018, 0x1062), false),
 ];
+/// What is shown stands within the first bytes: before waveforms and pixels.
+const DESCRIBED: u64 = 16 << 20;
 
 /// Whether a file is DICOM: `DICM` after the preamble.
 pub fn recognise(head: &[u8], _name: &str) -> bool {
@@ -79,18 +80,27 @@ fn check_class(class: Option<String>) -> Result<()> {
 /// # Errors
 /// Where the object is malformed.
 pub fn describe(path: &Path) -> Result<Value> {
-    let object = OpenFileOptions::new().read_until(WAVEFORMS).open_file(path);
-    let object = object.map_err(|e| Fault::new("reading DICOM", e.to_string()).file(path))?;
+    let fault = |cause: &str| Fault::new(dataset::DOING, cause).file(path);
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(Error::io("opening", path))?;
+    let length = file.metadata().map_err(Error::io("reading", path))?.len();
+    file.take(DESCRIBED).read_to_end(&mut bytes).map_err(Error::io("reading", path))?;
+    if !recognise(&bytes, "") {
+        return Err(fault("").expected("a DICOM object", "no DICM after 128 bytes").into());
+    }
+    let tags = SHOWN.map(|(_, tag, _)| tag);
+    let beginning = dataset::beginning(&bytes, length > DESCRIBED, &tags).map_err(|e| e.in_file(path))?;
     let mut said = Map::new();
-    let clean = |text: &str| text.trim_end_matches(['\0', ' ']).to_owned();
     said.insert("kind".to_owned(), json!("DICOM"));
-    said.insert("SOPClassUID".to_owned(), json!(clean(object.meta().media_storage_sop_class_uid())));
-    said.insert("TransferSyntaxUID".to_owned(), json!(clean(object.meta().transfer_syntax())));
-    for name in SHOWN {
-        let value = object.element_by_name_opt(name).ok().flatten().and_then(|e| e.to_str().ok().map(|t| clean(&t)));
-        if let Some(text) = value.filter(|text| !text.is_empty()) {
-            said.insert(name.to_owned(), json!(text));
-        }
+    for (name, tag) in [("SOPClassUID", dataset::SOP_CLASS), ("TransferSyntaxUID", dataset::TRANSFER_SYNTAX)] {
+        said.extend(beginning.meta.text(tag).map(|text| (name.to_owned(), json!(text))));
+    }
+    for (name, tag, is_number) in SHOWN {
+        let value = match is_number {
+            true => beginning.top.unsigned(tag).map(|number| number.to_string()),
+            false => beginning.top.text(tag),
+        };
+        said.extend(value.map(|text| (name.to_owned(), json!(text))));
     }
     Ok(Value::Object(said))
 }

@@ -9,7 +9,7 @@
 //!
 //! Only the elements of [`KEPT`] and [`SEQUENCES`] are kept; everything else is stepped over. Values are slices of
 //! the file, so a length that the file does not hold is refused before anything is allocated, and nesting has a limit.
-//! (`dicom-object`, which `inspect` uses, allocates what an element claims and recurses as deep as a file likes.)
+//! (`dicom-object`, which writes our objects, would allocate what an element claims and recurse as deep as a file likes.)
 
 use crate::error::{Fault, Result};
 
@@ -69,6 +69,8 @@ const ITEM: Tag = (0xfffe, 0xe000);
 const ITEM_END: Tag = (0xfffe, 0xe00d);
 const SEQUENCE_END: Tag = (0xfffe, 0xe0dd);
 const UNDEFINED: u32 = u32::MAX;
+/// Explicit VR little endian, the data set deflated.
+const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
 /// Deepest nesting; ECG objects need four levels.
 const DEPTH: usize = 16;
 /// Most elements and items kept; ECG objects keep some hundred.
@@ -181,6 +183,34 @@ pub(super) fn read(file: &[u8]) -> Result<Dataset<'_>> {
     walker.dataset(Syntax::of(&uid)?, Some(file.len()), 0)
 }
 
+/// What a file says before its waveforms and pixels.
+pub(super) struct Beginning<'a> {
+    pub(super) meta: Dataset<'a>,
+    /// Elements at the top level.
+    pub(super) top: Dataset<'a>,
+}
+
+/// The elements of these tags before group 5400. Where `cut`, the file goes on behind `file`, and what is not there is none.
+pub(super) fn beginning<'a>(file: &'a [u8], cut: bool, wanted: &[Tag]) -> Result<Beginning<'a>> {
+    let (meta, at) = read_meta(file)?;
+    let Some(uid) = meta.text(TRANSFER_SYNTAX) else {
+        return Err(Fault::new(DOING, "").field("Transfer Syntax UID (0002,0010)").expected("a UID", "none").into());
+    };
+    // Pixels may be compressed; the elements before them are explicit all the same.
+    let syntax = Syntax::of(&uid).unwrap_or(Syntax::META);
+    let mut walker = Walker { file, at: if uid == DEFLATED { file.len() } else { at }, kept: 0 };
+    let mut top = Dataset { syntax, elements: Vec::new() };
+    while walker.at < file.len() {
+        match walker.top(syntax, wanted) {
+            Ok(Some(element)) => top.elements.extend(element),
+            Ok(None) => break,
+            Err(_) if cut => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Beginning { meta, top })
+}
+
 fn read_meta(file: &[u8]) -> Result<(Dataset<'_>, usize)> {
     let mut walker = Walker { file, at: 132, kept: 0 };
     let mut dataset = Dataset { syntax: Syntax::META, elements: Vec::new() };
@@ -265,6 +295,21 @@ impl<'a> Walker<'a> {
             elements.extend(value.map(|value| (header.tag, value)));
         }
         Ok(Dataset { syntax, elements })
+    }
+
+    /// The next element of the top level, where it is wanted; none from group 5400 on.
+    fn top(&mut self, syntax: Syntax, wanted: &[Tag]) -> Result<Option<Option<(Tag, Value<'a>)>>> {
+        let header = self.header(syntax)?;
+        if header.tag >= WAVEFORM_SEQUENCE {
+            return Ok(None);
+        }
+        if !wanted.contains(&header.tag) || header.length == UNDEFINED {
+            self.value(&header, syntax, 0)?;
+            return Ok(Some(None));
+        }
+        let bytes = self.take(header.length as usize)?;
+        self.count()?;
+        Ok(Some(Some((header.tag, Value::Bytes { bytes, words: false }))))
     }
 
     /// The value behind a header, where it is one to keep.
