@@ -27,7 +27,7 @@ use header::{Header, Signal};
 
 const DOING: &str = "reading EDF";
 /// Values that gaps may add to a record, and more for each byte of the file.
-const GAP_VALUES: usize = 1 << 23;
+const GAP_VALUES: usize = 1 << 21;
 const GAP_VALUES_A_BYTE: usize = 4;
 
 /// Whether a file is EDF, EDF+ or BDF.
@@ -278,6 +278,19 @@ mod tests {
         assert!(error.contains("begins at 0.500") && error.contains("found 0.000 s"), "{error}");
         let error = read_bytes(&file("EDF+D", "1", &signals, &[1, 2, 3, 4])).unwrap_err().to_string();
         assert!(error.contains("expected the time at which each data record begins"), "{error}");
+    }
+
+    #[test]
+    fn a_gap_that_takes_far_more_memory_than_the_file_is_refused() {
+        let signals = [("I", "mV", "2"), ("EDF Annotations", "", "5")];
+        let stamp =
+            |text: &[u8; 10]| -> Vec<i16> { text.chunks(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect() };
+        let data = [vec![1, 2], stamp(b"+0\x14\0\0\0\0\0\0\0"), vec![3, 4], stamp(b"+700000.5\x14")].concat();
+        let error = read_bytes(&file("EDF+D", "2", &signals, &data)).unwrap_err().to_string();
+        assert!(
+            error.contains("a data record that begins at 0.500 to 525084 s") && error.contains("found 700000.500 s"),
+            "{error}"
+        );
     }
 
     #[test]

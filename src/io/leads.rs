@@ -52,15 +52,14 @@ impl Leads {
 
     /// Cuts all leads to `samples`.
     pub fn truncate(&mut self, samples: usize) {
-        let mut kept = Vec::with_capacity(self.lengths.len().saturating_mul(samples).min(self.values.len()));
-        let mut rest = self.values.as_slice();
+        let (mut from, mut to) = (0, 0);
         for length in &mut self.lengths {
-            let (lead, after) = rest.split_at(*length.min(&mut rest.len()));
-            kept.extend_from_slice(lead.get(..samples).unwrap_or(lead));
-            *length = (*length).min(samples);
-            rest = after;
+            let kept = samples.min(*length);
+            self.values.copy_within(from..from + kept, to); // in place: a copy would hold them twice
+            (from, to) = (from + *length, to + kept);
+            *length = kept;
         }
-        self.values = kept;
+        self.values.truncate(to);
     }
 
     /// The samples of one lead.

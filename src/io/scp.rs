@@ -30,7 +30,7 @@ const DOING: &str = "reading SCP-ECG";
 const START: usize = 6;
 const HEAD: usize = 16;
 /// Most samples of all leads; a bit may stand for a sample, so the size of the file sets no close limit.
-const VALUES: usize = 1 << 23;
+const VALUES: usize = 1 << 22;
 const HINT: &str = "export it without compression of this kind, or convert it with another program";
 
 /// Whether a file is SCP-ECG: the word in the head of section 0.

@@ -83,7 +83,7 @@ fn refuses_with_what_was_expected_and_found() {
     let changed = |at: usize, to: u8, of: &[u8]| [&of[..at], &[to], &of[at + 1..]].concat();
     assert!(error(&[(3, &changed(1, 1, &LEADS)), (6, &rhythm)]).contains("less a reference beat"));
     assert!(error(&[(3, &changed(5, 255, &LEADS)), (6, &rhythm)]).contains("samples from 1 on"));
-    assert!(error(&[(3, &changed(9, 255, &LEADS)), (6, &rhythm)]).contains("at most 8388608 samples"));
+    assert!(error(&[(3, &changed(9, 255, &LEADS)), (6, &rhythm)]).contains("at most 4194304 samples"));
     assert!(error(&[(3, &LEADS), (6, &changed(5, 1, &rhythm))]).contains("bimodal"));
     assert!(error(&[(3, &LEADS), (6, &changed(4, 3, &rhythm))]).contains("differences 0 to 2"));
     let whole = file(&[(3, &LEADS), (6, &rhythm)]);

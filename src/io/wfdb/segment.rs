@@ -24,7 +24,7 @@ use crate::error::{Fault, Result};
 
 const DOING: &str = "reading WFDB segments";
 /// Values a record may always have; beyond, four for each byte of its signal files.
-const VALUES: u64 = 1 << 23;
+const VALUES: u64 = 3 << 20;
 const VALUES_A_BYTE: u64 = 4;
 
 /// Reads the segments beside the header and joins them.

@@ -115,6 +115,7 @@ fn refuses_segments_that_do_not_fit() {
     assert!(error("r/2 1 500\na 2\nb 2\n", "b/1 1 500\na 2\n").contains("segments within a segment"));
     assert!(error("r/2 1 500\na 2\n~ 999999999999\n", fits).contains("far longer than its signal files"));
     assert!(error("r/2 1 500\na 2\n~ 18446744073709551615\n", fits).contains("far longer than its signal files"));
+    assert!(error("r/2 1 500\na 2\n~ 4000000\n", fits).contains("expected at most 3145744 values for 4 bytes"));
     assert!(error("r/1 1 500\n~ 100\n", fits).contains("every segment is a gap"));
     let all = format!("r/90000 1 500\n{}", "a 2000\n".repeat(90_000));
     assert!(error(&all, fits).contains("far longer"));
