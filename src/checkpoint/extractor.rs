@@ -28,6 +28,9 @@ const LARGEST: u64 = 128 << 20;
 /// Entries and unfolded bytes of an archive that are looked through.
 const MOST_ENTRIES: usize = 1000;
 const MOST_BYTES: u64 = 256 << 20;
+/// How much these may unfold in any case, and how often the size of the package: weights are noise, which packs badly.
+const UNFOLDED: u64 = 1 << 20;
+const GROWTH: u64 = 4;
 
 /// One network's weights.
 pub(super) struct Found {
@@ -67,7 +70,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<Found>> {
         return Ok(vec![arrays(numpy::tensors(&bytes)?)?]);
     }
     let damaged = |said: std::io::Error| Fault::new(DOING, "malformed archive").expected("a .tar.gz", said);
-    let mut archive = tar::Archive::new(GzDecoder::new(bytes.as_slice()).take(MOST_BYTES));
+    let most = (bytes.len() as u64).saturating_mul(GROWTH).saturating_add(UNFOLDED).min(MOST_BYTES);
+    let mut archive = tar::Archive::new(GzDecoder::new(bytes.as_slice()).take(most));
     let mut found = Vec::new();
     for entry in archive.entries().map_err(damaged)?.take(MOST_ENTRIES) {
         let entry = entry.map_err(damaged)?;

@@ -30,6 +30,8 @@ const NESTS: [&str; 3] = ["model_state_dict", "state_dict", "model"];
 const ENCODER_NEST: &str = "encoder_state_dict";
 /// Prefixes that wrappers add to every name.
 const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
+/// How often tensors may show each byte of a file: they may share storage, but not without end.
+const SHARED: u64 = 2;
 /// Frames of PA-MAE where no flow says otherwise.
 const FRAMES: usize = 50;
 
@@ -176,11 +178,18 @@ impl Draft {
             Fault::new(DOING, "").expected("a dictionary of tensors or one tensor", dictionary.what())
         })?;
         let (mut tensors, mut ignored) = (BTreeMap::new(), 0);
+        let size = std::fs::metadata(path).map_err(Error::io("reading", path))?.len();
+        let mut left = size.saturating_mul(SHARED); // elements; one takes a byte at least
         for (name, value) in entries {
             let name = unwrapped(name);
             match value.tensor() {
                 Some(_) if is_unused(name) => ignored += 1,
                 Some(tensor) => {
+                    let elements = tensor.shape().iter().fold(1u64, |n, side| n.saturating_mul(*side as u64));
+                    left = left.checked_sub(elements).ok_or_else(|| {
+                        let fault = Fault::new(DOING, "the tensors show the same bytes too often").field(name);
+                        fault.expected(format!("at most {SHARED} elements for each of {size} bytes"), "more")
+                    })?;
                     let loaded = tensor.load().map_err(|error| in_field(error, name))?;
                     if tensors.insert(name.to_owned(), loaded).is_some() {
                         return Err(Fault::new(DOING, "the tensor comes twice").field(name).into());

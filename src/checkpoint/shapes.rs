@@ -46,7 +46,9 @@ where
 {
     let shapes = Arc::new(Mutex::new(Shapes::new()));
     let recorder = Box::new(Recorder(shapes.clone()));
-    let builder = VarBuilder::from_backend(recorder, DType::F32, Device::Cpu);
+    // In double precision, for which there are no kernels: in f32 the flow would pack its weights, gigabytes of zeros where a
+    // configuration says so.
+    let builder = VarBuilder::from_backend(recorder, DType::F64, Device::Cpu);
     build(builder).map_err(Error::compute("asking a model for the names and shapes of its weights"))?;
     let shapes = shapes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     Ok(shapes.clone())
