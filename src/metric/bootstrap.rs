@@ -7,6 +7,8 @@ use crate::random::Stream;
 
 /// Samples drawn.
 pub const SAMPLES: usize = 2000;
+/// Samples that are held at a time.
+const HELD: usize = 50;
 
 /// The 95 % interval of a statistic of `n` participants; it is given the numbers of those in a sample.
 ///
@@ -37,8 +39,12 @@ pub fn interval(n: usize, seed: u64, mut statistic: impl FnMut(&[usize]) -> f64)
 /// ```
 pub fn intervals(n: usize, seed: u64, statistics: impl Fn(&[usize]) -> Vec<f64> + Sync) -> Vec<[f64; 2]> {
     let mut random = Stream::new("ecgflow bootstrap 1", seed, "", 0);
-    let samples: Vec<Vec<usize>> = (0..SAMPLES).map(|_| (0..n).map(|_| random.below(n)).collect()).collect();
-    let all: Vec<Vec<f64>> = samples.par_iter().map(|sample| statistics(sample)).collect();
+    let mut all: Vec<Vec<f64>> = Vec::with_capacity(SAMPLES);
+    while all.len() < SAMPLES {
+        let some = HELD.min(SAMPLES - all.len());
+        let samples: Vec<Vec<usize>> = (0..some).map(|_| (0..n).map(|_| random.below(n)).collect()).collect();
+        all.extend(samples.par_iter().map(|sample| statistics(sample)).collect::<Vec<_>>());
+    }
     let count = all.first().map_or(0, Vec::len);
     (0..count).map(|k| limits(all.iter().filter_map(|values| values.get(k).copied()).collect())).collect()
 }
