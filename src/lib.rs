@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Ecg --ecg-prep--> Ecg --pamae-encode--> Features --amdf-sample--> Cine --cmr-phenotype | cmr-classify--> Table
+//! Cine x Cine | Table x Table --cmr-eval--> Table
 //! ```
 //!
 //! Four nouns ([`Ecg`], [`Features`], [`Cine`], [`Row`] of a table) and one arrow between nouns per program.

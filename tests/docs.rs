@@ -12,16 +12,17 @@ use std::time::{Duration, Instant};
 use ecgflow::data::phenotype::PHENOTYPES;
 
 /// The programs that have a page in docs/, and where they were built.
-const TOOLS: [(&str, &str); 6] = [
+const TOOLS: [(&str, &str); 7] = [
     ("ecg-prep", env!("CARGO_BIN_EXE_ecg-prep")),
     ("pamae-encode", env!("CARGO_BIN_EXE_pamae-encode")),
     ("amdf-sample", env!("CARGO_BIN_EXE_amdf-sample")),
     ("cmr-phenotype", env!("CARGO_BIN_EXE_cmr-phenotype")),
     ("cmr-classify", env!("CARGO_BIN_EXE_cmr-classify")),
+    ("cmr-eval", env!("CARGO_BIN_EXE_cmr-eval")),
     ("ecgflow", env!("CARGO_BIN_EXE_ecgflow")),
 ];
 /// The subcommands, each with a usage block of its own.
-const TASKS: [&str; 7] = [
+const TASKS: [&str; 9] = [
     "ecgflow import",
     "ecgflow init",
     "ecgflow inspect",
@@ -29,6 +30,8 @@ const TASKS: [&str; 7] = [
     "ecgflow simulate",
     "pamae-encode train",
     "amdf-sample train",
+    "cmr-eval clips",
+    "cmr-eval tables",
 ];
 /// The longest a program may take to answer `--help`.
 const HELP_TIME: Duration = Duration::from_millis(50);

@@ -15,6 +15,8 @@ mod ecg_scp;
 mod ecg_stated;
 mod ecg_wfdb;
 mod ecg_xml;
+mod evaluate;
+mod evaluate_clips;
 mod extractor;
 mod floors;
 mod formats;

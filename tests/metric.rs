@@ -25,7 +25,9 @@ fn numbers(value: &Value) -> Vec<f64> {
 
 fn check(name: &str, got: f64, want: &Value, tolerance: f64) {
     let want = want.as_f64().unwrap_or_else(|| panic!("no golden {name}"));
-    assert!((got - want).abs() <= tolerance * want.abs(), "{name}: {got}, expected {want}");
+    let apart = (got - want).abs();
+    eprintln!("{name}: relative difference {:.1e}", apart / want.abs());
+    assert!(apart <= tolerance * want.abs(), "{name}: {got}, expected {want}");
 }
 
 #[test]

@@ -118,6 +118,11 @@ impl Weights {
         format!("{} sha256:{}{notice}", self.name, self.sha256)
     }
 
+    /// The sha256 of the file.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
     /// The configurations of all models in the file.
     pub fn configs(&self) -> &Configs {
         &self.configs

@@ -19,6 +19,7 @@ pub mod check;
 pub mod clips;
 pub mod dataset;
 pub mod ecg;
+pub mod evaluate;
 pub mod generator;
 pub mod import;
 pub mod journal;

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 pub mod encode;
 pub mod generate;
 pub mod predict;
+pub mod score;
 
 /// Runs `f` over the batch: whole on a GPU, one item at a time on the processor.
 fn by_device<T, U>(batch: &[T], device: &Device, f: impl Fn(&[T]) -> candle_core::Result<Vec<U>>) -> Result<Vec<U>> {

@@ -17,6 +17,7 @@ pub mod aecg;
 pub mod archive;
 pub mod array;
 pub mod cardiosoft;
+pub mod chart;
 pub mod columns;
 pub mod csv;
 pub mod dicom;
