@@ -80,7 +80,7 @@ pub struct Cover {
 /// use ecgflow::metric::neighbour::{cover, Vectors};
 /// let real = Vectors::new(&[0.0, 1.0, 2.0, 10.0], 1); // balls reach 1, 1, 1 and 8 far
 /// let found = cover(real, Vectors::new(&[0.5, 0.6, 30.0], 1), 1).unwrap();
-/// assert_eq!([found.precision, found.recall], [2.0 / 3.0, 0.5]); // 29.4 far reaches the ball of 30
+/// assert_eq!([found.precision, found.recall], [2.0 / 3.0, 0.75]); // the ball of 30 reaches 29.4 far, not to 0
 /// assert_eq!([found.density, found.coverage], [4.0 / 3.0, 0.5]);
 /// ```
 pub fn cover(real: Vectors, generated: Vectors, k: usize) -> Option<Cover> {
