@@ -244,7 +244,7 @@ pub fn page(title: &str, parts: &[String]) -> String {
     )
 }
 
-const STYLE: &str = "body{font-family:sans-serif;max-width:1080px;margin:1.5em auto;padding:0 1em;color:#222}\
+const STYLE: &str = "body{font-family:sans-serif;max-width:1380px;margin:1.5em auto;padding:0 1em;color:#222}\
 h1{font-size:1.5em}h2{font-size:1.15em;margin-top:1.6em}table{border-collapse:collapse;font-size:.85em}\
 td,th{padding:.2em .7em;border-bottom:1px solid #ddd;text-align:left}td.n,th.n{text-align:right}\
 .note{background:#fff3cd;border:1px solid #e6c200;padding:.5em .8em;margin:.5em 0}\
