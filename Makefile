@@ -7,7 +7,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .NOTPARALLEL:
-.PHONY: help setup demo test fmt clippy unit doc size bench weights evaluate miri install check-cuda clean
+.PHONY: help setup demo test fmt clippy unit doc size bench weights evaluate ablations miri install check-cuda clean
 
 CARGO_TARGET_DIR ?= target
 BIN = $(CARGO_TARGET_DIR)/release
@@ -23,6 +23,7 @@ help:
 	@echo 'make bench       seconds and GFLOP/s at the published size, beside PyTorch (a quarter of an hour)'
 	@echo 'make weights     train the bundled weights on simulated hearts (hours; goes on where it was stopped)'
 	@echo 'make evaluate    what the bundled weights do on fresh simulated hearts (SEED=n, COUNT=n; ten minutes)'
+	@echo 'make ablations   after make weights: the flow without one of its parts (hours; goes on where it was stopped)'
 	@echo 'make miri        the kernels under Miri (needs a nightly Rust with Miri)'
 	@echo 'make install     install the programs (PREFIX=DIR for DIR/bin)'
 	@echo 'make check-cuda  compile with --features cuda, with an nvcc from PyPI where there is none'
@@ -70,12 +71,22 @@ bench: setup
 
 weights: setup
 	@$(ENV) cargo build --release --locked --bins $$FEATURES
-	@BIN=$(BIN) .ci/weights.sh
+	@BIN=$(BIN) docs/recipe.sh
+	@cp target/weights/compact.safetensors weights/
+	@echo 'make weights: weights/compact.safetensors is new; build again to bundle it'
+
+ablations: setup
+	@$(ENV) cargo build --release --locked --bins $$FEATURES
+	@BIN=$(BIN) docs/recipe.sh ablations
+	@cd target/weights && for table in trial_*.csv; do $(RESULT) -v name="$${table%.csv}" "$$table"; done
 
 SEED ?= 1
 COUNT ?= 500
+# One line a figure: result NAME VALUE [LOW HIGH].
+RESULT = awk -F, '!/^\#/ && n++ { print "result", (name ? substr(name, 7) "." : "") $$1, $$2, "[" $$3 " " $$4 "]" }'
 evaluate: setup
-	@$(ENV) cargo bench --locked --bench evaluate $$FEATURES -- SEED=$(SEED) COUNT=$(COUNT)
+	@$(ENV) cargo build --release --locked --bin ecgflow $$FEATURES
+	@$(BIN)/ecgflow trial -n $(COUNT) --seed $(SEED) | $(RESULT)
 
 install: setup
 	@$(ENV) cargo install --path . --locked --force $$FEATURES $(if $(PREFIX),--root '$(abspath $(PREFIX))')

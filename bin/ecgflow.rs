@@ -10,12 +10,13 @@ use ecgflow::cli::args::{model, LogArgs};
 use ecgflow::cli::import::{import, ImportArgs};
 use ecgflow::cli::render::{render, RenderArgs};
 use ecgflow::cli::simulate::{simulate, SimulateArgs};
+use ecgflow::cli::trial::{trial, TrialArgs};
 use ecgflow::cli::{self, log::Log, Program};
 use ecgflow::inspect::{inspect, lines, weights};
 use ecgflow::io::{output::Output, Source};
 use ecgflow::{bundled, Error, Result};
 
-/// Keep house: import published checkpoints, make fresh weights, draw digital hearts and clips, look into files.
+/// Keep house: import published checkpoints, make fresh weights, draw digital hearts and clips, try generators, look into files.
 #[derive(Parser)]
 #[command(version, name = "ecgflow")]
 struct Ecgflow {
@@ -32,6 +33,7 @@ enum Task {
     Inspect(Inspect),
     Render(RenderArgs),
     Simulate(SimulateArgs),
+    Trial(TrialArgs),
 }
 
 /// Make fresh, untrained weights: to try the tools, or to start training from.
@@ -92,6 +94,7 @@ impl Program for Ecgflow {
             }
             Task::Render(task) => render(&task),
             Task::Simulate(task) => simulate(&task, log),
+            Task::Trial(task) => trial(&task, log),
             Task::Inspect(task) => {
                 let said = match &task.file {
                     Some(file) => inspect(&Source::open(file)?)?,

@@ -22,12 +22,13 @@ const TOOLS: [(&str, &str); 7] = [
     ("ecgflow", env!("CARGO_BIN_EXE_ecgflow")),
 ];
 /// The subcommands, each with a usage block of its own.
-const TASKS: [&str; 9] = [
+const TASKS: [&str; 10] = [
     "ecgflow import",
     "ecgflow init",
     "ecgflow inspect",
     "ecgflow render",
     "ecgflow simulate",
+    "ecgflow trial",
     "pamae-encode train",
     "amdf-sample train",
     "cmr-eval clips",

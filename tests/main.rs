@@ -33,6 +33,7 @@ mod pipeline;
 mod preset;
 mod program;
 mod quality;
+mod recipe;
 mod rpeak;
 mod signal;
 mod simulate;

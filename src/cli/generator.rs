@@ -66,7 +66,7 @@ pub struct GeneratorArgs {
     /// Sizes, settings and schedule: published, paper, compact or tiny.
     #[arg(long, value_name = "PRESET", default_value = "compact")]
     preset: Sizes,
-    /// Consecutive frames of a clip that a step sees; 0 is all of them; for the 3D-VAE [default: 4 with compact, else 0].
+    /// Consecutive frames of a clip that a step sees; 0 is all of them; for the 3D-VAE [default: 8 with compact, else 0].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=4096))]
     frames: Option<u32>,
     /// Part of the ECG that is the condition: published, median, random (another complete beat in every step) or whole

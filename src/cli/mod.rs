@@ -32,6 +32,7 @@ pub mod render;
 pub mod session;
 pub mod simulate;
 pub mod train;
+pub mod trial;
 
 use args::LogArgs;
 use log::Log;

@@ -7,6 +7,7 @@ use candle_core::{Device, Tensor};
 
 use crate::error::{Error, Result};
 
+pub mod chain;
 pub mod encode;
 pub mod generate;
 pub mod predict;

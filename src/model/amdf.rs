@@ -122,9 +122,9 @@ impl Config {
         Config { training_alpha: 1.0, sampling, ..Config::published() }
     }
 
-    /// Small, for laptops and the bundled weights: 2 x 2 latent positions a token.
+    /// Small, for laptops and the bundled weights: 4 x 4 latent positions a token.
     pub fn compact() -> Self {
-        Config { width: 128, depth: 4, heads: 4, feature_dim: 128, patch: 2, ..Config::published() }
+        Config { width: 128, depth: 4, heads: 4, feature_dim: 128, patch: 4, ..Config::published() }
     }
 
     /// The sizes of the parity data, for tests.
