@@ -40,7 +40,7 @@ vae() { # vae NAME
   trained "$1_runs" amdf-sample train --stage vae --cine hearts/cine.h5 --frames 8 --steps "${RUN_STEPS:-5000}" \
     --lr 1.2e-3 --warm-up 100 --ema 0.998 --batch 1 --validation 0.005 --validate-every 1000
   trained "$1" amdf-sample train --stage vae --cine hearts/cine.h5 --frames 0 --init "$1_runs.safetensors" \
-    --steps "${VAE_STEPS:-450}" --lr 6e-4 --warm-up 20 --ema 0.99 --batch 1 --validation 0.005 --validate-every 150
+    --steps "${VAE_STEPS:-300}" --lr 6e-4 --warm-up 20 --ema 0.99 --batch 1 --validation 0.005 --validate-every 100
 }
 
 flow() { # flow NAME PAMAE STEPS [OPTION...]
@@ -71,7 +71,7 @@ fi
 step hearts ecgflow simulate -n "${HEARTS:-2400}" --seed 0 --hdf5 -o hearts
 pamae pamae
 vae vae
-flow flow pamae "${FLOW_STEPS:-5000}" --cycle random
+flow flow pamae "${FLOW_STEPS:-3500}" --cycle random
 step compact.safetensors ecgflow import flow.safetensors --half --only pamae,vae,flow -o compact.safetensors
 step fresh ecgflow simulate -n 4 --seed 1 --hdf5 -o fresh
 step features.h5 pamae-encode fresh/ecg.h5 --weights compact.safetensors -o features.h5
