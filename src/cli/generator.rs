@@ -104,11 +104,19 @@ struct TermArgs {
     /// with published and paper, else 0].
     #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true, value_parser = non_negative)]
     outliers: Option<f64>,
+    /// Weight of the KL divergence, which is summed over the latent of a clip; for the 3D-VAE [default: 1e-6].
+    #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true, value_parser = non_negative)]
+    kl: Option<f64>,
+    /// Train the decoder alone, from posterior means and by the mean square difference; the latents stay as --init has
+    /// them, and fit the flow that was trained on them; for the 3D-VAE.
+    #[arg(long, requires = "init", conflicts_with = "kl")]
+    decoder_only: bool,
 }
 
 impl TermArgs {
     fn are_given(&self) -> bool {
-        self.perceptual.is_some() || self.adversarial_from.is_some() || self.no_adversarial || self.outliers.is_some()
+        let number = self.adversarial_from.is_some() || self.outliers.is_some() || self.kl.is_some();
+        number || self.perceptual.is_some() || self.no_adversarial || self.decoder_only
     }
 
     /// Opens what the terms need, and notes in the session what the result depends on.
@@ -123,12 +131,17 @@ impl TermArgs {
         session.depends_on("perceptual", weights.as_ref().map(Weights::id))?;
         session.depends_on("adversarial_from", from)?;
         session.depends_on("outliers", outliers)?;
+        let kl = if self.decoder_only { 0.0 } else { self.kl.unwrap_or(Terms::default().kl) };
+        session.depends_on("kl", kl)?;
+        session.depends_on("decoder_only", self.decoder_only)?;
         let device = &session.device;
         let adversary = |from| Adversary::new(&terms::discriminator(preset), from, seed, device);
         Ok(Terms {
+            kl,
             perceptual: weights.as_ref().map(|weights| terms::perceptual(weights, device)).transpose()?,
             outliers,
             adversary: from.map(adversary).transpose()?,
+            ..Terms::default()
         })
     }
 }
@@ -144,7 +157,8 @@ impl GeneratorArgs {
     /// Whatever stops the work.
     pub fn run(self, tool: &str, log: &Log) -> Result<()> {
         if self.stage == Stage::Flow && (self.terms.are_given() || self.frames.is_some()) {
-            let options = "--frames, --perceptual, --adversarial-from, --no-adversarial and --outliers";
+            let options =
+                "--frames, --perceptual, --adversarial-from, --no-adversarial, --outliers, --kl and --decoder-only";
             return Err(Error::usage(format!("{options} are for --stage vae")));
         }
         let flow_only = !self.ecg.is_empty() || self.no_template || self.latents.is_some() || self.cycle.is_some();
@@ -172,6 +186,7 @@ impl GeneratorArgs {
         let truth = self.truth(&data)?;
         let terms = self.terms.terms(self.preset, args.seed, &mut session, log)?;
         let task = Vae::new(data, config, session.variables()?, vae::recipe())?.with(terms);
+        let task = if self.terms.decoder_only { task.decoder_only()? } else { task };
         let plan = args.plan(task.ids(), vae::defaults(self.preset))?;
         let draw = |weights: &Weights| {
             let (frozen, decode) = (Frozen::open(weights, &session.device)?, decoder(weights, &session)?);

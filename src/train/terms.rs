@@ -22,7 +22,7 @@ use crate::checkpoint::{Kind, Weights};
 use crate::error::{Error, Result};
 use crate::model::discriminator::{adaptive_weight, discriminator_loss, generator_loss, Config, Discriminator};
 use crate::model::lpips::Lpips;
-use crate::model::vae::{outlier_penalty, Posterior, Vae, KL_WEIGHT};
+use crate::model::vae::{outlier_penalty, Encoder, Posterior, Vae, KL_WEIGHT};
 
 /// First step of the adversarial term, as published.
 pub const ADVERSARIAL_FROM: u64 = 10_000;
@@ -46,15 +46,25 @@ pub fn perceptual(weights: &Weights, device: &Device) -> Result<Lpips> {
     Lpips::new(&config, builder).map_err(Error::compute("opening LPIPS"))
 }
 
-/// The terms; by default none.
-#[derive(Debug, Default)]
+/// The terms; by default the published weight of the KL divergence and nothing else.
+#[derive(Debug)]
 pub struct Terms {
+    /// Weight of the KL divergence, which is a sum over the latent of a clip: the longer the clip, the heavier it weighs.
+    pub kl: f64,
     /// LPIPS.
     pub perceptual: Option<Lpips>,
     /// Weight of the outlier penalty; 0 leaves it out.
     pub outliers: f64,
     /// The adversarial term.
     pub adversary: Option<Adversary>,
+    /// An encoder that stays as it is: the decoder learns alone, from posterior means, by the mean square difference.
+    pub fixed: Option<Encoder>,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Terms { kl: KL_WEIGHT, perceptual: None, outliers: 0.0, adversary: None, fixed: None }
+    }
 }
 
 /// A discriminator that is trained along.
@@ -93,9 +103,10 @@ struct Decoded<'a> {
     decoded: Tensor,
 }
 
-/// mean |x - x'|, LPIPS where it is wanted, and their sum.
+/// mean |x - x'|, mean (x - x')^2 in its place where that is wanted, LPIPS where it is wanted, and their sum.
 struct Reconstruction {
     absolute: Tensor,
+    square: Option<Tensor>,
     perceptual: Option<Tensor>,
     sum: Tensor,
 }
@@ -104,6 +115,7 @@ impl Terms {
     /// Columns of the log.
     pub fn parts(&self) -> Vec<&'static str> {
         let mut parts = vec!["loss", "absolute", "kl"];
+        parts.extend(self.fixed.as_ref().map(|_| "square"));
         parts.extend(self.perceptual.as_ref().map(|_| "perceptual"));
         parts.extend((self.outliers > 0.0).then_some("outliers"));
         if self.adversary.is_some() {
@@ -114,8 +126,11 @@ impl Terms {
 
     /// The losses of clips (B, 1, T, S, S) with the noise of their latents, after `step` steps; `last` is the kernel W.
     pub(super) fn losses(&self, vae: &Vae, last: &Var, clip: &Tensor, noise: &Tensor, step: u64) -> Computed<Losses> {
-        let posterior = &vae.encode(clip)?;
-        let hidden = vae.decoder.hidden(&posterior.sample(noise)?)?;
+        let (posterior, latent) = match &self.fixed {
+            Some(encoder) => encoder.forward(clip).map(|posterior| (posterior.clone(), posterior.mean))?,
+            None => vae.encode(clip).and_then(|posterior| Ok((posterior.clone(), posterior.sample(noise)?)))?,
+        };
+        let (posterior, hidden) = (&posterior, vae.decoder.hidden(&latent)?);
         let made = Decoded { clip, posterior, decoded: vae.decoder.finish(&hidden)?, hidden };
         match self.adversary.as_ref().filter(|adversary| step >= adversary.from) {
             Some(adversary) => self.adversarial(adversary, vae, last, &made),
@@ -156,14 +171,16 @@ impl Terms {
     fn reconstruction(&self, clip: &Tensor, decoded: &Tensor) -> Computed<Reconstruction> {
         let absolute = (clip - decoded)?.abs()?.mean_all()?;
         let perceptual = self.perceptual.as_ref().map(|lpips| lpips.forward(decoded, clip)?.mean_all()).transpose()?;
-        let sum = perceptual.as_ref().map_or_else(|| Ok(absolute.clone()), |perceptual| &absolute + perceptual)?;
-        Ok(Reconstruction { absolute, perceptual, sum })
+        let square = self.fixed.as_ref().map(|_| (clip - decoded)?.sqr()?.mean_all()).transpose()?;
+        let pixels = square.as_ref().unwrap_or(&absolute);
+        let sum = perceptual.as_ref().map_or_else(|| Ok(pixels.clone()), |perceptual| pixels + perceptual)?;
+        Ok(Reconstruction { absolute, square, perceptual, sum })
     }
 
     /// KL divergence and outlier penalty.
     fn rest(&self, made: &Decoded) -> Computed<Rest> {
         let kl = made.posterior.kl()?.mean_all()?;
-        let mut sum = (&kl * KL_WEIGHT)?;
+        let mut sum = (&kl * self.kl)?;
         let mut outliers = None;
         if self.outliers > 0.0 {
             let penalty = outlier_penalty(&made.decoded)?;
@@ -176,6 +193,7 @@ impl Terms {
     /// The values of [`Terms::parts`].
     fn values(&self, total: Tensor, made: Reconstruction, rest: Rest, adversarial: [Tensor; 3]) -> Vec<Tensor> {
         let mut values = vec![total, made.absolute, rest.kl];
+        values.extend(made.square);
         values.extend(made.perceptual);
         values.extend(rest.outliers);
         if self.adversary.is_some() {
@@ -229,7 +247,7 @@ pub(super) mod tests {
 
     fn all_terms(from: u64) -> Terms {
         let adversary = Adversary::new(&Config::tiny(), from, 3, &Device::Cpu).unwrap();
-        Terms { perceptual: Some(made_up()), outliers: 1.0, adversary: Some(adversary) }
+        Terms { perceptual: Some(made_up()), outliers: 1.0, adversary: Some(adversary), ..Terms::default() }
     }
 
     fn small_vae() -> (Vae, Variables) {

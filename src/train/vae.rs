@@ -16,7 +16,7 @@ use crate::checkpoint::sizes::Sizes;
 use crate::data::cine::Cine;
 use crate::error::{Error, Fault, Result};
 use crate::model::discriminator::SMALLEST;
-use crate::model::vae::{loss, Config, Vae as Model};
+use crate::model::vae::{loss, Config, Encoder, Vae as Model};
 use crate::random::Stream;
 
 const DOING: &str = "training the 3D-VAE";
@@ -57,6 +57,16 @@ impl<R: Records<Item = Cine>> Vae<R> {
     /// The same with more terms in its loss.
     pub fn with(self, terms: Terms) -> Vae<R> {
         Vae { terms, ..self }
+    }
+
+    /// The same with an encoder, and therefore latents, that stay as they are.
+    ///
+    /// # Errors
+    /// Where the variables do not fit the configuration.
+    pub fn decoder_only(mut self) -> Result<Vae<R>> {
+        let encoder = Encoder::new(&self.config, self.variables.constants()).map_err(Error::compute(DOING))?;
+        self.terms.fixed = Some(encoder);
+        Ok(self)
     }
 
     /// The frames that are trained on: (1, T, S, S).
@@ -129,7 +139,10 @@ impl<R: Records<Item = Cine>> Task for Vae<R> {
             let clip = clip.unsqueeze(0)?;
             let posterior = self.model.encode(&clip)?;
             let decoded = self.model.decode(&posterior.mean)?;
-            loss(&clip, &decoded, &posterior)?.absolute.to_scalar::<f32>()
+            match self.terms.fixed {
+                Some(_) => (clip - decoded)?.sqr()?.mean_all()?.to_scalar::<f32>(),
+                None => loss(&clip, &decoded, &posterior)?.absolute.to_scalar::<f32>(),
+            }
         };
         compute().map(f64::from).map_err(Error::compute(DOING))
     }
@@ -198,14 +211,22 @@ mod tests {
         }
     }
 
-    fn training(from: u64) -> Training<Vae<Discs>> {
+    fn small(terms: Terms) -> Vae<Discs> {
         let config = Config { base_width: 8, multipliers: vec![1, 1], attention_levels: vec![], ..Config::tiny() };
         let values = fresh("vae", 1, |vb| Model::new(&config, vb)).unwrap();
         let variables = Variables::new(values, &Device::Cpu).unwrap();
-        let adversary = Adversary::new(&discriminator::Config::tiny(), from, 1, &Device::Cpu).unwrap();
-        let terms = Terms { perceptual: Some(made_up()), outliers: 1.0, adversary: Some(adversary) };
         let records = Discs(["a", "b", "c"].map(str::to_owned).to_vec());
-        let task = Vae::new(records, config, variables, recipe()).unwrap().with(terms);
+        Vae::new(records, config, variables, recipe()).unwrap().with(terms)
+    }
+
+    fn training(from: u64) -> Training<Vae<Discs>> {
+        let adversary = Adversary::new(&discriminator::Config::tiny(), from, 1, &Device::Cpu).unwrap();
+        let terms =
+            Terms { perceptual: Some(made_up()), outliers: 1.0, adversary: Some(adversary), ..Terms::default() };
+        planned(small(terms))
+    }
+
+    fn planned(task: Vae<Discs>) -> Training<Vae<Discs>> {
         let plan = Plan {
             batch: 1,
             accumulate: 2,
@@ -251,6 +272,23 @@ mod tests {
         let saved = |name: &str| state.tensors.contains_key(name);
         for name in ["value.main.3.running_var", "first.main.2.weight", "second.main.11.bias"] {
             assert!(saved(&format!("discriminator.{name}")), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_decoder_that_learns_alone_leaves_the_encoder_as_it_is() {
+        let task = small(Terms::default()).decoder_only().unwrap();
+        let (variables, before) = (task.variables.clone(), task.variables.values().unwrap());
+        let mut training = planned(task);
+        assert!(training.columns().iter().any(|column| column == "square"));
+        let mut notes = Notes::default();
+        training.run(&mut notes).unwrap();
+        let scores: Vec<f64> = notes.rows.iter().filter_map(|row| row.validation).collect();
+        assert!(scores.last().unwrap() < scores.first().unwrap(), "{scores:?}");
+        let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for (name, after) in variables.values().unwrap() {
+            let stays = name.starts_with("encoder_3d.") || name.starts_with("quant_conv.");
+            assert_eq!(values(&before[&name]) == values(&after), stays, "{name}");
         }
     }
 

@@ -61,6 +61,12 @@ impl Variables {
         VarBuilder::from_tensors(all, self.dtype, &self.device)
     }
 
+    /// For the constructors of models that no gradient reaches: the values as they are and become.
+    pub fn constants(&self) -> VarBuilder<'static> {
+        let all = self.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
+        VarBuilder::from_tensors(all, self.dtype, &self.device)
+    }
+
     /// All, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&String, &Var)> {
         self.all.iter()
