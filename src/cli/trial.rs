@@ -176,6 +176,8 @@ fn reconstruction(chain: &Chain, frozen: &Frozen, cine: &Cine) -> Result<f64> {
 
 /// A number of a case.
 type Number = fn(&Case) -> f64;
+/// A number of several cases.
+type Statistic = dyn Fn(&[&Case]) -> f64;
 
 /// Names and values with 95 % intervals: [value, low, high].
 fn figures(cases: &[Case], seed: u64) -> Vec<(String, [f64; 3])> {
@@ -197,7 +199,7 @@ fn figures(cases: &[Case], seed: u64) -> Vec<(String, [f64; 3])> {
     let (ef_made, ed_made): (Number, Number) = (|c| area_change(&c.made), |c| first(&c.made));
     let (ef, ed): (Number, Number) = (|c| c.ef, |c| first(&c.truth));
     let psnr = |c: &[&Case]| mean(&c.iter().filter_map(|c| c.psnr).collect::<Vec<f64>>());
-    let plain: Vec<(&str, Box<dyn Fn(&[&Case]) -> f64>)> = vec![
+    let plain: Vec<(&str, Box<Statistic>)> = vec![
         ("beats_found", Box::new(share(0))),
         ("beats_true", Box::new(share(1))),
         ("ef_r", Box::new(r(ef_made, ef))),
