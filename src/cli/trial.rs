@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use candle_core::Device;
 use clap::Args;
 
-use super::args::{count, ThreadArgs};
+use super::args::{count, non_negative, ThreadArgs};
 use super::log::Log;
 use super::ordered::Ordered;
 use crate::bundled;
@@ -57,7 +57,7 @@ pub struct TrialArgs {
     #[arg(long, value_name = "N", value_parser = count)]
     steps: Option<usize>,
     /// Guidance of the sampler [default: as the weights say].
-    #[arg(long, value_name = "G")]
+    #[arg(long, value_name = "G", allow_negative_numbers = true, value_parser = non_negative)]
     guidance: Option<f64>,
     /// Condition on the whole record, for a flow that was trained so.
     #[arg(long)]
