@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use candle_core::Device;
+use ecgflow::checkpoint::Weights;
 use ecgflow::data::cine::Cine;
 use ecgflow::data::ecg::Ecg;
 use ecgflow::data::Provenance;
@@ -170,6 +172,32 @@ fn a_trained_generator_samples_and_says_what_it_was_trained_on() {
     succeed("pamae-encode ecg.h5 -o f.h5 --weights w.safetensors --encoder flow", folder.path());
     succeed("amdf-sample f.h5 -o c.h5 --weights w.safetensors --threads 2", folder.path());
     assert!(names(&folder.path().join("g")).iter().any(|name| name.ends_with("_truth.gif")));
+}
+
+#[test]
+fn an_encoder_of_pace_0_stays_and_one_of_another_pace_learns() {
+    let folder = data();
+    let words = "amdf-sample train --stage flow --cine cine.h5 --ecg ecg.h5 --preset tiny --steps 2 -q --weights";
+    let encoder = |pace: &str| {
+        let weights = folder.path().join(format!("{pace}.safetensors"));
+        let words = format!("{words} {} --encoder-pace {pace} -o {}", tiny_weights().display(), weights.display());
+        succeed(&words, folder.path());
+        let of = |kind: &str| {
+            let name = format!("{kind}.encoder.layer1.0.conv1.weight");
+            let tensor = Weights::open(&weights).unwrap().tensor(&name, &Device::Cpu).unwrap();
+            tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        (of("flow"), of("pamae"))
+    };
+    let moved = |pace: &str| {
+        let (after, before) = encoder(pace);
+        after.iter().zip(&before).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    };
+    assert_eq!(moved("0"), 0.0);
+    let (slow, full) = (moved("0.01"), moved("1"));
+    assert!(slow > 0.0 && slow < 0.1 * full, "{slow} {full}");
+    let usage = "amdf-sample train --stage vae --cine cine.h5 -o w.s --encoder-pace 0";
+    assert_eq!(run(usage, folder.path()).status.code(), Some(2));
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn three_steps(
     let expected = support::safetensors(&folder.join("training.safetensors"));
     let prefix = format!("{model}.");
     let mut report = Report::new(expected.into_iter().filter(|(name, _)| name.starts_with(&prefix)).collect());
-    let network = Network { name: "network", variables: variables.clone(), recipe };
+    let network = Network { name: "network", variables: variables.clone(), recipe, paced: None };
     let task = Given { network, parts: parts.to_vec(), ids: vec!["p".to_owned()], losses };
     let mut training = Training::new(task, plan(1, 3), Default::default(), String::new()).unwrap();
     let mut seen = Remember::default();
@@ -161,7 +161,7 @@ fn pamae_steps(folder: &Path, dtype: DType) -> (Vec<Row>, Variables) {
         vec![l.total, l.phase, l.reconstruction]
     };
     let recipe = Recipe { adamw: Settings::new((0.9, 0.95), 0.05), clip: 3.0 };
-    let network = Network { name: "network", variables: variables.clone(), recipe };
+    let network = Network { name: "network", variables: variables.clone(), recipe, paced: None };
     let parts = vec!["total", "phase", "reconstruction"];
     let task = Given { network, parts, ids: vec!["p".to_owned()], losses };
     let mut training = Training::new(task, plan(1, 3), Default::default(), String::new()).unwrap();
@@ -310,7 +310,7 @@ fn pulled(ids: &[&str], targets: Vec<f32>) -> Given<impl Fn(&[usize], At) -> Vec
     };
     let recipe = Recipe { adamw: Settings::new((0.9, 0.999), 0.0), clip: 10.0 };
     let ids = ids.iter().map(|id| (*id).to_owned()).collect();
-    Given { network: Network { name: "pull", variables, recipe }, parts: vec!["loss"], ids, losses }
+    Given { network: Network { name: "pull", variables, recipe, paced: None }, parts: vec!["loss"], ids, losses }
 }
 
 fn run<F: Fn(&[usize], At) -> Vec<Tensor>>(

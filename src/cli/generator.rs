@@ -76,6 +76,9 @@ pub struct GeneratorArgs {
     /// Start from noise around zero instead of the anatomy template; for the flow.
     #[arg(long)]
     no_template: bool,
+    /// Learning rate of the ECG encoder, in units of --lr; at 0 it stays as PA-MAE has it; for the flow [default: 1].
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true, value_parser = non_negative)]
+    encoder_pace: Option<f64>,
     /// Keep the latents of the clips in this file, so that they are computed once; for the flow.
     #[arg(long, value_name = "FILE", value_parser = named)]
     latents: Option<PathBuf>,
@@ -162,9 +165,10 @@ impl GeneratorArgs {
             return Err(Error::usage(format!("{options} are for --stage vae")));
         }
         let flow_only = !self.ecg.is_empty() || self.no_template || self.latents.is_some() || self.cycle.is_some();
+        let flow_only = flow_only || self.encoder_pace.is_some();
         match self.stage {
             Stage::Vae if flow_only => {
-                Err(Error::usage("--ecg, --cycle, --no-template and --latents are for --stage flow"))
+                Err(Error::usage("--ecg, --cycle, --no-template, --encoder-pace and --latents are for --stage flow"))
             }
             Stage::Vae => self.vae(tool, log),
             Stage::Flow => self.flow(tool, log),
@@ -219,6 +223,7 @@ impl GeneratorArgs {
         let (config, encoder) = config.zip(encoder).ok_or_else(|| missing(kind))?;
         let pairs = Pairs::new(ecgs, latents, places);
         let task = Flow::new(pairs, (config, &encoder), self.cycle(), &start, session.variables()?, flow::recipe())?;
+        let task = task.encoder_pace(&encoder, self.encoder_pace.unwrap_or(1.0))?;
         let plan = args.plan(task.ids(), flow::defaults(self.preset))?;
         let draw = |weights: &Weights| sampled(weights, &sources, self.cycle(), args.seed, &session);
         let on_epoch = self.gif.as_deref().map(|folder| pictures(folder, &session, &truth, draw)).transpose()?;
@@ -257,6 +262,7 @@ impl GeneratorArgs {
         session.depends_on("config", session.start.configs.clone())?;
         session.depends_on("weights", session.weights.as_ref().map(Weights::id))?;
         session.depends_on("cycle", format!("{:?}", self.cycle()))?;
+        session.depends_on("encoder_pace", self.encoder_pace.unwrap_or(1.0))?;
         session.depends_on("no_template", self.no_template)
     }
 

@@ -14,6 +14,7 @@ use candle_core::{bail, CpuStorage, InplaceOp1, Layout, Tensor, Var};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::task::Paced;
 use super::variables::{each, is_host, is_trained, Buffer, Gradients, Tensors, Variables};
 use crate::error::{Error, Fault, Result};
 use crate::model::op;
@@ -52,6 +53,7 @@ struct Moments {
 pub struct AdamW {
     settings: Settings,
     moments: BTreeMap<String, (Var, Moments)>,
+    paced: Option<Paced>,
     steps: u64,
 }
 
@@ -79,7 +81,12 @@ impl AdamW {
         };
         let trained = variables.iter().filter(|(name, _)| is_trained(name));
         let moments = trained.map(pair).collect::<candle_core::Result<_>>().map_err(Error::compute(DOING))?;
-        Ok(AdamW { settings, moments, steps: 0 })
+        Ok(AdamW { settings, moments, paced: None, steps: 0 })
+    }
+
+    /// The same with a part that moves at a rate of its own.
+    pub fn with(self, paced: Option<Paced>) -> AdamW {
+        AdamW { paced, ..self }
     }
 
     /// Steps made.
@@ -95,7 +102,7 @@ impl AdamW {
         self.steps += 1;
         let Settings { betas, eps, weight_decay } = self.settings;
         let power = |beta: f64| 1.0 - beta.powf(self.steps as f64);
-        let factors = Factors {
+        let factors = |rate: f64| Factors {
             scale,
             keep: 1.0 - rate * weight_decay,
             betas,
@@ -103,9 +110,12 @@ impl AdamW {
             root: power(betas.1).sqrt(),
             eps,
         };
+        let paced = self.paced;
+        let rate =
+            |name: &str| paced.filter(|part| name.starts_with(part.prefix)).map_or(rate, |part| rate * part.pace);
         let mut all: Vec<(&String, &mut (Var, Moments))> = self.moments.iter_mut().collect();
         let update = |(name, (var, moments)): &mut (&String, &mut (Var, Moments))| match gradients.0.get(*name) {
-            Some(gradient) => update(var, gradient, moments, factors),
+            Some(gradient) => update(var, gradient, moments, factors(rate(name))),
             None => Ok(()),
         };
         let on_host = all.iter().all(|(_, (var, _))| is_host(var));
@@ -244,6 +254,22 @@ mod tests {
         uninterrupted.step(&gradients(&[-0.2, 0.1]), 0.01, 1.0).unwrap();
         second.step(&gradients(&[-0.2, 0.1]), 0.01, 1.0).unwrap();
         assert_eq!(value(&long), value(&short));
+    }
+
+    #[test]
+    fn a_paced_part_moves_at_its_part_of_the_rate() {
+        let whole = one(&[1.0, -2.0]);
+        AdamW::new(&whole, Settings::new((0.9, 0.999), 0.5))
+            .unwrap()
+            .step(&gradients(&[1.0, 3.0]), 0.025, 1.0)
+            .unwrap();
+        for (prefix, expected) in [("w", value(&whole)), ("x", vec![0.85, -2.0])] {
+            let part = one(&[1.0, -2.0]);
+            let paced = Some(Paced { prefix, pace: 0.25 });
+            let mut adam = AdamW::new(&part, Settings::new((0.9, 0.999), 0.5)).unwrap().with(paced);
+            adam.step(&gradients(&[1.0, 3.0]), 0.1, 1.0).unwrap();
+            assert!(value(&part).iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6), "{prefix}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::adamw::Settings;
 use super::clip::normals;
-use super::task::{At, Defaults, Losses, Network, Recipe, Records, Task, Update};
+use super::task::{At, Defaults, Losses, Network, Paced, Recipe, Records, Task, Update};
 use super::variables::Variables;
 use crate::checkpoint::sizes::Sizes;
 use crate::checkpoint::ENCODER;
@@ -124,6 +124,7 @@ pub struct Flow<E, L> {
     template: Tensor,
     variables: Variables,
     recipe: Recipe,
+    paced: Option<Paced>,
 }
 
 /// One batch as tensors.
@@ -156,7 +157,20 @@ impl<E: Records<Item = Ecg>, L: Records<Item = Latent>> Flow<E, L> {
             Ok::<_, candle_core::Error>((velocity, encoder, template.to_device(variables.device())?))
         };
         let (velocity, encoder, template) = build().map_err(Error::compute(DOING))?;
-        Ok(Flow { pairs, config, cycle, velocity, encoder, template, variables, recipe })
+        Ok(Flow { pairs, config, cycle, velocity, encoder, template, variables, recipe, paced: None })
+    }
+
+    /// The same with an encoder that learns at this part of the learning rate; at 0 it stays as it is.
+    ///
+    /// # Errors
+    /// Where the variables do not fit the configuration.
+    pub fn encoder_pace(mut self, encoder: &pamae::Config, pace: f64) -> Result<Flow<E, L>> {
+        self.paced = (pace != 1.0).then_some(Paced { prefix: ENCODER, pace });
+        if pace == 0.0 {
+            let constants = self.variables.constants().pp(ENCODER.trim_end_matches('.'));
+            self.encoder = Encoder::new(encoder, constants).map_err(Error::compute(DOING))?;
+        }
+        Ok(self)
     }
 
     /// Reads the records; `stream` gives the numbers of a purpose and a record.
@@ -211,7 +225,7 @@ impl<E: Records<Item = Ecg>, L: Records<Item = Latent>> Flow<E, L> {
 
 impl<E: Records<Item = Ecg>, L: Records<Item = Latent>> Task for Flow<E, L> {
     fn networks(&self) -> Vec<Network> {
-        vec![Network { name: "flow", variables: self.variables.clone(), recipe: self.recipe }]
+        vec![Network { name: "flow", variables: self.variables.clone(), recipe: self.recipe, paced: self.paced }]
     }
 
     fn ids(&self) -> &[String] {

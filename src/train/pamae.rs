@@ -95,7 +95,7 @@ fn mask(stream: &mut Stream, device: &Device) -> candle_core::Result<Tensor> {
 
 impl<R: Records<Item = Ecg>> Task for Pamae<R> {
     fn networks(&self) -> Vec<Network> {
-        vec![Network { name: "pamae", variables: self.variables.clone(), recipe: self.recipe }]
+        vec![Network { name: "pamae", variables: self.variables.clone(), recipe: self.recipe, paced: None }]
     }
 
     fn ids(&self) -> &[String] {

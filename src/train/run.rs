@@ -121,7 +121,7 @@ impl<T: Task> Training<T> {
     pub fn new(task: T, plan: Plan, mut settings: Settings, provenance: String) -> Result<Training<T>> {
         let split = Split::new(task.ids(), plan.validation, plan.seed)?;
         let optimised = |network: Network| {
-            let adam = AdamW::new(&network.variables, network.recipe.adamw)?;
+            let adam = AdamW::new(&network.variables, network.recipe.adamw)?.with(network.paced);
             Ok((network, adam))
         };
         let networks = task.networks().into_iter().map(optimised).collect::<Result<Vec<_>>>()?;

@@ -66,6 +66,17 @@ pub struct Network {
     pub variables: Variables,
     /// How it is optimised.
     pub recipe: Recipe,
+    /// The part of it that moves at another rate.
+    pub paced: Option<Paced>,
+}
+
+/// A part of a network that moves at a rate of its own.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Paced {
+    /// What the names of its tensors begin with.
+    pub prefix: &'static str,
+    /// Its learning rate, in units of the network's.
+    pub pace: f64,
 }
 
 /// Where in the training a loss is computed; the key of its random numbers.

@@ -100,10 +100,11 @@ impl<R: Records<Item = Cine>> Vae<R> {
 
 impl<R: Records<Item = Cine>> Task for Vae<R> {
     fn networks(&self) -> Vec<Network> {
-        let mut networks = vec![Network { name: "vae", variables: self.variables.clone(), recipe: self.recipe }];
+        let variables = self.variables.clone();
+        let mut networks = vec![Network { name: "vae", variables, recipe: self.recipe, paced: None }];
         networks.extend(self.terms.adversary.as_ref().map(|adversary| {
             let variables = adversary.variables().clone();
-            Network { name: "discriminator", variables, recipe: self.recipe }
+            Network { name: "discriminator", variables, recipe: self.recipe, paced: None }
         }));
         networks
     }
