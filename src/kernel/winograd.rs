@@ -102,6 +102,8 @@ struct Convolution<'a> {
     pub map: Map,
     /// How many outputs a side share one input: 1, or 2 to double rows and columns.
     pub zoom: usize,
+    /// Frames before and after an output that the kernel sees: 1, or 0 where every frame is a clip of its own.
+    pub reach: usize,
     /// Channels of input and output, and the same with those that fill the last vector.
     pub channels: (usize, usize),
     pub padded: (usize, usize),
@@ -209,11 +211,12 @@ impl Convolution<'_> {
     pub unsafe fn transform<S: Simd>(&self, piece: Piece, v: &mut [f32], point: usize) {
         let mut strip = Scratch::take(self.before.map_or(0, |_| IN * self.map.w * self.channels.0));
         let mut row = v.as_mut_ptr();
-        for frame in piece.frames.0..piece.frames.0 + piece.frames.1 + 2 {
+        for frame in piece.frames.0..piece.frames.0 + piece.frames.1 + 2 * self.reach {
+            let frame = frame.wrapping_sub(self.reach);
             for line in piece.lines.0..piece.lines.0 + piece.lines.1 {
                 let mut lines = [std::ptr::null(); IN];
-                if (1..=self.map.t).contains(&frame) {
-                    lines = self.lines(frame - 1, line);
+                if frame < self.map.t {
+                    lines = self.lines(frame, line);
                     if let Some(before) = self.before {
                         lines = self.prepare::<S>(lines, before, &mut strip);
                     }
@@ -308,16 +311,17 @@ impl Job for Work<'_> {
         let Work(convolution, weight, piece) = self;
         let tiles = convolution.across() * piece.lines.1;
         let (rows, (c, o)) = (tiles * piece.frames.1, convolution.padded);
-        let (v_point, m_point) = ((rows + 2 * tiles) * c + SKEW, rows * o + SKEW);
+        let (segments, hop) = (2 * convolution.reach + 1, tiles * c);
+        let (v_point, m_point) = (rows * c + (segments - 1) * hop + SKEW, rows * o + SKEW);
         let mut v = Scratch::take(POINTS * v_point);
         let mut m = Scratch::take(POINTS * m_point);
         convolution.transform::<S>(piece, &mut v, v_point);
         for point in 0..POINTS {
             let start = v.as_ptr().add(point * v_point);
-            let left = Left { start, row: c, step: 1, segments: TAPS, hop: tiles * c };
+            let left = Left { start, row: c, step: 1, segments, hop };
             let c = Shared::new(&mut m);
             let store = Store { c, first: point * m_point, row: o, bias: &[], adds: false };
-            product::<S, Single, _>(left, rows, weight.at(point), &store);
+            product::<S, Single, _>(left, rows, weight.at(point, segments), &store);
         }
         convolution.restore::<S>(piece, &m, m_point);
     }
@@ -330,6 +334,8 @@ pub struct Cube<'a> {
     pub map: Map,
     /// Whether the input has half as many rows and columns, to be doubled.
     pub doubles: bool,
+    /// Whether every frame is a clip of its own, which the middle of the kernel alone sees.
+    pub alone: bool,
     /// Channels of input and output.
     pub channels: (usize, usize),
     /// Kernel (O, C, 3, 3, 3), whichever the direction.
@@ -347,7 +353,7 @@ pub struct Cube<'a> {
 /// # Panics
 /// Where the sizes do not agree.
 pub fn cube(isa: Isa, cube: Cube<'_>, x: &[f32], y: &mut [f32], adds: bool) {
-    let Cube { map, doubles, channels, weight, direction, bias, before } = cube;
+    let Cube { map, doubles, alone, channels, weight, direction, bias, before } = cube;
     let zoom = if doubles { 2 } else { 1 };
     assert!(map.h.is_multiple_of(zoom) && map.w.is_multiple_of(zoom) && channels.0 > 0 && channels.1 > 0);
     assert_eq!(x.len() * zoom * zoom, map.places() * channels.0);
@@ -358,7 +364,8 @@ pub fn cube(isa: Isa, cube: Cube<'_>, x: &[f32], y: &mut [f32], adds: bool) {
     let padded = (channels.0.next_multiple_of(isa.lanes()), channels.1.next_multiple_of(isa.lanes()));
     let transformed = Transformed::new(isa, weight, direction, channels);
     let (zeros, y) = (vec![0.0; channels.0], Shared::new(y));
-    let convolution = Convolution { x, map, zoom, channels, padded, bias, adds, before, y, zeros: &zeros };
+    let reach = usize::from(!alone);
+    let convolution = Convolution { x, map, zoom, reach, channels, padded, bias, adds, before, y, zeros: &zeros };
     convolution.pieces(rayon::current_num_threads()).into_par_iter().for_each(|piece| {
         // SAFETY: `isa` is here; the sizes were checked; the pieces do not overlap.
         unsafe { dispatch(isa, Work(&convolution, &transformed, piece)) };
@@ -385,6 +392,9 @@ mod tests {
                 else {
                     continue;
                 };
+                if cube.alone && f != frame {
+                    continue;
+                }
                 let from = (f * (h / zoom) + r / zoom) * (w / zoom) + q / zoom;
                 for k in 0..c {
                     let tap = match cube.direction {
@@ -411,7 +421,8 @@ mod tests {
             let zoom = if doubles { 4 } else { 1 };
             let (x, weight) = (ramp(map.places() / zoom * channels.0, 1), ramp(channels.0 * channels.1 * 27, 2));
             let bias = ramp(channels.1, 3);
-            let cube = Cube { map, doubles, channels, weight: &weight, direction, bias: &bias, before: None };
+            let alone = map.t == 9;
+            let cube = Cube { map, doubles, alone, channels, weight: &weight, direction, bias: &bias, before: None };
             let want = definition(&cube, &x);
             for isa in Isa::all() {
                 let mut y = vec![1.0; want.len()];
@@ -432,6 +443,7 @@ mod tests {
         let cube = Cube {
             map,
             doubles: false,
+            alone: false,
             channels,
             weight: &weight,
             direction: Direction::Forward,
@@ -469,6 +481,7 @@ mod tests {
         let plain = Cube {
             map,
             doubles: false,
+            alone: false,
             channels,
             weight: &weight,
             direction: Direction::Forward,

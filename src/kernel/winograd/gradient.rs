@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::super::buffer::{Buffer, Scratch, Shared};
 use super::super::product::{product, read, Left, Right, Single, Store};
 use super::super::simd::{dispatch, Isa, Job, Simd};
-use super::{Convolution, Map, Piece, IN, OUT, P, POINTS, Q, SKEW, TAPS};
+use super::{Convolution, Cube, Map, Piece, IN, OUT, P, POINTS, Q, SKEW, TAPS};
 
 /// Parts that the sum is made in, whatever the number of threads.
 const PARTS: usize = 8;
@@ -86,14 +86,16 @@ impl Job for Work<'_> {
         let tiles = convolution.across() * piece.lines.1;
         let ((channels, outputs), c) = (convolution.channels, convolution.padded.0);
         let rows = tiles * piece.frames.1;
-        let (v_point, w_point) = ((rows + 2 * tiles) * c + SKEW, rows * outputs.next_multiple_of(width) + SKEW);
+        let (reach, hop) = (convolution.reach, tiles * c);
+        let (v_point, w_point) = (rows * c + 2 * reach * hop + SKEW, rows * outputs.next_multiple_of(width) + SKEW);
         let mut v = Scratch::take(POINTS * v_point);
         let mut w = Scratch::take(POINTS * w_point);
         convolution.transform::<S>(piece, &mut v, v_point);
         self.transform::<S>(&mut w, w_point, rows);
         let sum = Shared::new(self.sum);
-        for (point, dt) in (0..POINTS).flat_map(|point| (0..TAPS).map(move |dt| (point, dt))) {
-            let start = v.as_ptr().add(point * v_point + dt * tiles * c);
+        for (point, frame) in (0..POINTS).flat_map(|point| (0..=2 * reach).map(move |frame| (point, frame))) {
+            let dt = frame + 1 - reach;
+            let start = v.as_ptr().add(point * v_point + frame * hop);
             let left = Left { start, row: 1, step: c, segments: 1, hop: 0 };
             let start = w.as_ptr().add(point * w_point);
             let right = Right { start, depth: rows, width, panel: rows * width, n: outputs };
@@ -104,20 +106,22 @@ impl Job for Work<'_> {
     }
 }
 
-/// The gradient of the kernel (O, C, 3, 3, 3) from that of y (T, H, W, O); x as [`super::cube`] reads it. All
-/// threads work.
+/// The gradient of the kernel (O, C, 3, 3, 3) from that of y (T, H, W, O); `cube` tells how y came about, its kernel,
+/// direction and bias aside. All threads work.
 ///
 /// # Panics
 /// Where the sizes do not agree.
-pub fn weight_gradient(isa: Isa, map: Map, doubles: bool, channels: (usize, usize), x: &[f32], dy: &[f32]) -> Vec<f32> {
-    let (zoom, (c, o)) = (if doubles { 2 } else { 1 }, channels);
+pub fn weight_gradient(isa: Isa, cube: Cube<'_>, x: &[f32], dy: &[f32]) -> Vec<f32> {
+    let Cube { map, doubles, alone, channels, .. } = cube;
+    let (zoom, reach, (c, o)) = (if doubles { 2 } else { 1 }, usize::from(!alone), channels);
     assert!(map.h.is_multiple_of(zoom) && map.w.is_multiple_of(zoom) && c > 0 && o > 0);
     assert_eq!([x.len() * zoom * zoom, dy.len()], [map.places() * c, map.places() * o]);
     let padded = (c.next_multiple_of(isa.lanes()), o.next_multiple_of(isa.lanes()));
     let (zeros, mut nothing) = (vec![0f32; c], []);
     let y = Shared::new(&mut nothing);
     let (bias, before): (&[f32], _) = (&[], None);
-    let convolution = Convolution { x, map, zoom, channels, padded, bias, adds: false, before, y, zeros: &zeros };
+    let convolution =
+        Convolution { x, map, zoom, reach, channels, padded, bias, adds: false, before, y, zeros: &zeros };
     let pieces = convolution.pieces(PARTS / 2);
     let part = |part: usize| {
         let mut sum = Buffer::zeros(POINTS * TAPS * c * o);
@@ -159,9 +163,15 @@ fn restore(du: &[f32], c: usize, o: usize) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Direction;
     use super::*;
     use crate::kernel::conv::Shape;
     use crate::kernel::gemm::tests::{ramp, worst};
+
+    fn cube(map: Map, channels: (usize, usize)) -> Cube<'static> {
+        let (weight, bias, direction): (&[f32], &[f32], _) = (&[], &[], Direction::Forward);
+        Cube { map, doubles: false, alone: false, channels, weight, direction, bias, before: None }
+    }
 
     #[test]
     fn equals_the_gradient_of_the_plain_convolution() {
@@ -175,12 +185,31 @@ mod tests {
             let plain = Shape { map, channels, kernel: [3; 3], stride: [1; 3], padding: [1; 3] };
             for isa in Isa::all() {
                 let want = plain.weight_gradient(isa, &x, &dy);
-                let got = weight_gradient(isa, map, false, channels, &x, &dy);
+                let got = weight_gradient(isa, cube(map, channels), &x, &dy);
                 let largest = want.iter().fold(1f64, |a, b| a.max(f64::from(b.abs())));
                 let want: Vec<f64> = want.into_iter().map(f64::from).collect();
                 let worst = worst(&got, &want);
                 assert!(worst < 1e-5 * largest, "{isa:?} {map:?} {channels:?}: {worst} of {largest}");
             }
+        }
+    }
+
+    #[test]
+    fn frames_that_are_clips_of_their_own_give_the_sum_of_their_gradients() {
+        let (map, channels) = (Map { t: 5, h: 12, w: 9 }, (20, 33));
+        let (x, dy) = (ramp(map.places() * channels.0, 1), ramp(map.places() * channels.1, 2));
+        let one = Map { t: 1, ..map };
+        let plain = Shape { map: one, channels, kernel: [3; 3], stride: [1; 3], padding: [1; 3] };
+        for isa in Isa::all() {
+            let mut want = vec![0f64; channels.0 * channels.1 * 27];
+            let frames = x.chunks_exact(one.places() * channels.0).zip(dy.chunks_exact(one.places() * channels.1));
+            for (x, dy) in frames {
+                let part = plain.weight_gradient(isa, x, dy);
+                want.iter_mut().zip(part).for_each(|(sum, v)| *sum += f64::from(v));
+            }
+            let got = weight_gradient(isa, Cube { alone: true, ..cube(map, channels) }, &x, &dy);
+            let (worst, largest) = (worst(&got, &want), want.iter().fold(1f64, |a, b| a.max(b.abs())));
+            assert!(worst < 1e-5 * largest, "{isa:?}: {worst} of {largest}");
         }
     }
 
@@ -194,7 +223,8 @@ mod tests {
             let at = ((t * 2 + y / 2) * 3 + column / 2) * c;
             large.extend_from_slice(&x[at..at + c]);
         }
-        let want = weight_gradient(Isa::best(), map, false, (c, 2), &large, &dy);
-        assert_eq!(weight_gradient(Isa::best(), map, true, (c, 2), &x, &dy), want);
+        let fine = cube(map, (c, 2));
+        let want = weight_gradient(Isa::best(), fine, &large, &dy);
+        assert_eq!(weight_gradient(Isa::best(), Cube { doubles: true, ..fine }, &x, &dy), want);
     }
 }

@@ -118,8 +118,9 @@ impl Transformed {
         Transformed { words, right, point }
     }
 
-    /// The right factor of a point.
-    pub fn at(&self, point: usize) -> Right {
-        Right { start: self.words[point * self.point..].as_ptr(), ..self.right }
+    /// The right factor of a point, of the middle `frames` of the kernel's three: 3 or 1.
+    pub fn at(&self, point: usize, frames: usize) -> Right {
+        let skipped = (TAPS - frames) / 2 * self.right.depth * self.right.width;
+        Right { start: self.words[point * self.point + skipped..].as_ptr(), ..self.right }
     }
 }

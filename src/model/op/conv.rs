@@ -89,7 +89,7 @@ fn half(
     let (bias, direction) = (values(bias)?, Direction::Forward);
     let before = Some(winograd::Affine { scale: &scale, offset: &offset });
     with_values(&weight.contiguous()?, |weight| {
-        let cube = Cube { map, doubles: false, channels: (c, o), weight, direction, bias: &bias, before };
+        let cube = Cube { map, doubles: false, alone: false, channels: (c, o), weight, direction, bias: &bias, before };
         winograd::cube(Isa::best(), cube, x, y, adds);
     })
 }
@@ -139,6 +139,15 @@ impl Cube3 {
         let zoom = if self.doubles { 2 } else { 1 };
         Map { t, h: h * zoom, w: w * zoom }
     }
+
+    /// Clips of one frame are worked on together, as the frames of one map.
+    fn together(clips: usize, map: Map) -> (usize, Map, bool) {
+        if map.t == 1 {
+            (1, Map { t: clips, ..map }, true)
+        } else {
+            (clips, map, false)
+        }
+    }
 }
 
 impl Operation for Cube3 {
@@ -146,23 +155,28 @@ impl Operation for Cube3 {
 
     fn forward(&self, [x, weight, bias]: [&[f32]; 3], dims: [&[usize]; 3]) -> Result<(Vec<f32>, Vec<usize>)> {
         let ((b, map, c), o) = (sizes(dims[0])?, bias.len());
-        let (map, direction) = (self.map(map), Direction::Forward);
-        let cube = Cube { map, doubles: self.doubles, channels: (c, o), weight, direction, bias, before: None };
-        let mut y = vec![0f32; b * map.places() * o];
-        for (x, y) in x.chunks_exact(x.len() / b).zip(y.chunks_exact_mut(map.places() * o)) {
+        let Map { t, h, w } = self.map(map);
+        let (parts, map, alone) = Cube3::together(b, Map { t, h, w });
+        let (doubles, direction) = (self.doubles, Direction::Forward);
+        let cube = Cube { map, doubles, alone, channels: (c, o), weight, direction, bias, before: None };
+        let mut y = vec![0f32; parts * map.places() * o];
+        for (x, y) in x.chunks_exact(x.len() / parts).zip(y.chunks_exact_mut(map.places() * o)) {
             winograd::cube(Isa::best(), cube, x, y, false);
         }
-        Ok((y, vec![b, map.t, map.h, map.w, o]))
+        Ok((y, vec![b, t, h, w, o]))
     }
 
     fn backward(&self, x: [&[f32]; 3], dims: [&[usize]; 3], _: &[f32], dy: &[f32]) -> Result<[Vec<f32>; 3]> {
         let [x, weight, bias] = x;
         let ((b, small, c), o) = (sizes(dims[0])?, bias.len());
-        let (map, direction) = (self.map(small), Direction::Backward);
-        let back = Cube { map, doubles: false, channels: (o, c), weight, direction, bias: &[], before: None };
-        let (mut dx, mut dw, each) = (vec![0f32; x.len()], vec![0f32; weight.len()], (x.len() / b, dy.len() / b));
+        let (parts, map, alone) = Cube3::together(b, self.map(small));
+        let (doubles, direction) = (self.doubles, Direction::Forward);
+        let cube = Cube { map, doubles, alone, channels: (c, o), weight, direction, bias: &[], before: None };
+        let back = Cube { doubles: false, channels: (o, c), direction: Direction::Backward, ..cube };
+        let each = (x.len() / parts, dy.len() / parts);
+        let (mut dx, mut dw) = (vec![0f32; x.len()], vec![0f32; weight.len()]);
         for ((x, dy), dx) in x.chunks_exact(each.0).zip(dy.chunks_exact(each.1)).zip(dx.chunks_exact_mut(each.0)) {
-            add(&mut dw, &winograd::gradient::weight_gradient(Isa::best(), map, self.doubles, (c, o), x, dy));
+            add(&mut dw, &winograd::gradient::weight_gradient(Isa::best(), cube, x, dy));
             if self.doubles {
                 let mut fine = vec![0f32; map.places() * c];
                 winograd::cube(Isa::best(), back, dy, &mut fine, false);
