@@ -31,6 +31,8 @@ use crate::train::vae::{self, Vae};
 use crate::train::variables::Tensors;
 use crate::train::{Records, Task as _};
 
+/// Records that the compact flow's view of the ECG starts from.
+const PEOPLE: usize = 512;
 /// Clips that are drawn after an epoch.
 const DRAWN: usize = 4;
 
@@ -110,15 +112,19 @@ struct TermArgs {
     /// Weight of the KL divergence, which is summed over the latent of a clip; for the 3D-VAE [default: 1e-6].
     #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true, value_parser = non_negative)]
     kl: Option<f64>,
+    /// Weight of the mean square difference beside the mean absolute one; for the 3D-VAE [default: 5 with compact, else 0].
+    #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true, value_parser = non_negative)]
+    square: Option<f64>,
     /// Train the decoder alone, from posterior means and by the mean square difference; the latents stay as --init has
     /// them, and fit the flow that was trained on them; for the 3D-VAE.
-    #[arg(long, requires = "init", conflicts_with = "kl")]
+    #[arg(long, requires = "init", conflicts_with_all = ["kl", "square"])]
     decoder_only: bool,
 }
 
 impl TermArgs {
     fn are_given(&self) -> bool {
-        let number = self.adversarial_from.is_some() || self.outliers.is_some() || self.kl.is_some();
+        let number =
+            self.adversarial_from.is_some() || self.outliers.is_some() || self.kl.is_some() || self.square.is_some();
         number || self.perceptual.is_some() || self.no_adversarial || self.decoder_only
     }
 
@@ -135,12 +141,19 @@ impl TermArgs {
         session.depends_on("adversarial_from", from)?;
         session.depends_on("outliers", outliers)?;
         let kl = if self.decoder_only { 0.0 } else { self.kl.unwrap_or(Terms::default().kl) };
+        let (absolute, square) = match self.decoder_only {
+            true => (0.0, 1.0),
+            false => (1.0, self.square.unwrap_or_else(|| vae::square(preset))),
+        };
         session.depends_on("kl", kl)?;
+        session.depends_on("square", square)?;
         session.depends_on("decoder_only", self.decoder_only)?;
         let device = &session.device;
         let adversary = |from| Adversary::new(&terms::discriminator(preset), from, seed, device);
         Ok(Terms {
             kl,
+            absolute,
+            square,
             perceptual: weights.as_ref().map(|weights| terms::perceptual(weights, device)).transpose()?,
             outliers,
             adversary: from.map(adversary).transpose()?,
@@ -161,7 +174,7 @@ impl GeneratorArgs {
     pub fn run(self, tool: &str, log: &Log) -> Result<()> {
         if self.stage == Stage::Flow && (self.terms.are_given() || self.frames.is_some()) {
             let options =
-                "--frames, --perceptual, --adversarial-from, --no-adversarial, --outliers, --kl and --decoder-only";
+                "--frames, --perceptual, --adversarial-from, --no-adversarial, --outliers, --kl, --square and --decoder-only";
             return Err(Error::usage(format!("{options} are for --stage vae")));
         }
         let flow_only = !self.ecg.is_empty() || self.no_template || self.latents.is_some() || self.cycle.is_some();
@@ -189,7 +202,7 @@ impl GeneratorArgs {
         let config = session.start.configs.vae.clone().ok_or_else(|| missing(kind))?;
         let truth = self.truth(&data)?;
         let terms = self.terms.terms(self.preset, args.seed, &mut session, log)?;
-        let task = Vae::new(data, config, session.variables()?, vae::recipe())?.with(terms);
+        let task = Vae::new(data, config, session.variables()?, vae::recipe(self.preset))?.with(terms);
         let task = if self.terms.decoder_only { task.decoder_only()? } else { task };
         let plan = args.plan(task.ids(), vae::defaults(self.preset))?;
         let draw = |weights: &Weights| {
@@ -224,6 +237,9 @@ impl GeneratorArgs {
         let pairs = Pairs::new(ecgs, latents, places);
         let task = Flow::new(pairs, (config, &encoder), self.cycle(), &start, session.variables()?, flow::recipe())?;
         let task = task.encoder_pace(&encoder, self.encoder_pace.unwrap_or(1.0))?;
+        let is_fresh = args.init.is_none() && matches!(self.preset, Sizes::Compact);
+        let people: Vec<usize> = train_on.iter().copied().take(PEOPLE).collect();
+        let task = if is_fresh { task.conditioned(&people)? } else { task };
         let plan = args.plan(task.ids(), flow::defaults(self.preset))?;
         let draw = |weights: &Weights| sampled(weights, &sources, self.cycle(), args.seed, &session);
         let on_epoch = self.gif.as_deref().map(|folder| pictures(folder, &session, &truth, draw)).transpose()?;

@@ -76,8 +76,8 @@ impl Config {
     /// Small, for laptops and the bundled weights: narrow where the images are large, attention in the middle only.
     pub fn compact() -> Self {
         Config {
-            base_width: 8,
-            multipliers: vec![1, 2, 4, 8],
+            base_width: 16,
+            multipliers: vec![1, 1, 2, 4],
             blocks: 1,
             attention_levels: vec![],
             training_frames: 8,

@@ -75,7 +75,12 @@ fn drawn(kind: Kind, configs: &Configs, seed: u64) -> Result<Tensors> {
         }
         Kind::Vae => {
             let config = configs.vae.as_ref().ok_or_else(missing)?;
-            fresh(kind.name(), seed, |vb| vae::Vae::new(config, vb))
+            let drawn = fresh(kind.name(), seed, |vb| vae::Vae::new(config, vb))?;
+            if config.training_frames > 0 {
+                drawn.into_iter().map(still).collect()
+            } else {
+                Ok(drawn)
+            }
         }
         Kind::Flow => {
             let config = configs.flow.as_ref().ok_or_else(missing)?;
@@ -84,6 +89,20 @@ fn drawn(kind: Kind, configs: &Configs, seed: u64) -> Result<Tensors> {
         Kind::Phenotype | Kind::Diagnosis => Ok(Tensors::new()), // as `fill` has them
         Kind::LpipsVgg | Kind::LpipsAlex | Kind::Inception | Kind::I3d => Ok(Tensors::new()),
     }
+}
+
+/// A kernel of 3 frames without the outer two. A network that sees a run of a clip in each step starts as one of single
+/// frames: then what it learns from short runs, the margins of which are zeros, holds for long ones.
+fn still((name, tensor): (String, Tensor)) -> Result<(String, Tensor)> {
+    let zeroed = || match *tensor.dims() {
+        [_, _, 3, _, _] => {
+            let middle = tensor.narrow(2, 1, 1)?;
+            let zeros = middle.zeros_like()?;
+            Tensor::cat(&[&zeros, &middle, &zeros], 2)
+        }
+        _ => Ok(tensor.clone()),
+    };
+    Ok((name, zeroed().map_err(Error::compute(DOING))?))
 }
 
 /// What the layers of a network draw that `build` makes; `name` and the seed are the key of its streams.
@@ -152,6 +171,20 @@ fn distribution(init: Init, shape: &Shape) -> impl FnMut(&mut Stream) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_that_learns_from_runs_starts_as_one_of_single_frames() {
+        let outer = |training_frames: usize| {
+            let vae = Some(vae::Config { training_frames, ..vae::Config::tiny() });
+            let models = start(Kind::Vae, &Configs { vae, ..Configs::default() }, None, 0).unwrap();
+            models.check().unwrap();
+            let kernel = &models.tensors["vae.encoder_3d.conv_in.weight"];
+            let part = |frame| kernel.narrow(2, frame, 1).unwrap().abs().unwrap().sum_all().unwrap();
+            [0, 1, 2].map(|frame| part(frame).to_scalar::<f32>().unwrap() > 0.0)
+        };
+        assert_eq!(outer(0), [true; 3]);
+        assert_eq!(outer(8), [false, true, false]);
+    }
 
     #[test]
     fn a_fresh_flow_opens_no_gate_and_the_seed_decides_the_rest() {

@@ -1,7 +1,7 @@
 //! The terms of the 3D-VAE's loss beside absolute difference and KL divergence (SPEC section 5).
 //!
 //! ```text
-//! reconstruction = mean (|x - x'| + LPIPS(x, x'))
+//! reconstruction = mean (a |x - x'| + s (x - x')^2 + LPIPS(x, x'))
 //! loss = reconstruction + 1e-6 KL + outliers(x') - w mean D(x')
 //! w = 0.5 |d reconstruction / d W| / (|d mean D(x') / d W| + 1e-4),  W = decoder.conv_out.weight
 //! ```
@@ -9,6 +9,8 @@
 //! Both gradients in w pass through the clip x'. So each term is differentiated once down to x', the two results are
 //! taken on to W by the last layer alone, and one backward pass of the VAE starts from their weighted sum. This is exact,
 //! and costs one more pass through the last convolution where two backward passes of everything would be needed.
+//!
+//! a is 1 and s is 0 in the paper. The square is what PSNR measures, and it minds edges that are a pixel off more than faint textures.
 //!
 //! Before the first adversarial step the discriminator rests too, as published.
 
@@ -51,19 +53,31 @@ pub fn perceptual(weights: &Weights, device: &Device) -> Result<Lpips> {
 pub struct Terms {
     /// Weight of the KL divergence, which is a sum over the latent of a clip: the longer the clip, the heavier it weighs.
     pub kl: f64,
+    /// Weight a of the mean absolute difference.
+    pub absolute: f64,
+    /// Weight s of the mean square difference; 0 leaves it out.
+    pub square: f64,
     /// LPIPS.
     pub perceptual: Option<Lpips>,
     /// Weight of the outlier penalty; 0 leaves it out.
     pub outliers: f64,
     /// The adversarial term.
     pub adversary: Option<Adversary>,
-    /// An encoder that stays as it is: the decoder learns alone, from posterior means, by the mean square difference.
+    /// An encoder that stays as it is: the decoder learns alone, from posterior means.
     pub fixed: Option<Encoder>,
 }
 
 impl Default for Terms {
     fn default() -> Self {
-        Terms { kl: KL_WEIGHT, perceptual: None, outliers: 0.0, adversary: None, fixed: None }
+        Terms {
+            kl: KL_WEIGHT,
+            absolute: 1.0,
+            square: 0.0,
+            perceptual: None,
+            outliers: 0.0,
+            adversary: None,
+            fixed: None,
+        }
     }
 }
 
@@ -103,7 +117,7 @@ struct Decoded<'a> {
     decoded: Tensor,
 }
 
-/// mean |x - x'|, mean (x - x')^2 in its place where that is wanted, LPIPS where it is wanted, and their sum.
+/// mean |x - x'|, mean (x - x')^2 and LPIPS where they are wanted, and their weighted sum.
 struct Reconstruction {
     absolute: Tensor,
     square: Option<Tensor>,
@@ -115,7 +129,7 @@ impl Terms {
     /// Columns of the log.
     pub fn parts(&self) -> Vec<&'static str> {
         let mut parts = vec!["loss", "absolute", "kl"];
-        parts.extend(self.fixed.as_ref().map(|_| "square"));
+        parts.extend((self.square > 0.0).then_some("square"));
         parts.extend(self.perceptual.as_ref().map(|_| "perceptual"));
         parts.extend((self.outliers > 0.0).then_some("outliers"));
         if self.adversary.is_some() {
@@ -169,12 +183,26 @@ impl Terms {
     }
 
     fn reconstruction(&self, clip: &Tensor, decoded: &Tensor) -> Computed<Reconstruction> {
-        let absolute = (clip - decoded)?.abs()?.mean_all()?;
+        let (absolute, square, pixels) = self.pixels(clip, decoded)?;
         let perceptual = self.perceptual.as_ref().map(|lpips| lpips.forward(decoded, clip)?.mean_all()).transpose()?;
-        let square = self.fixed.as_ref().map(|_| (clip - decoded)?.sqr()?.mean_all()).transpose()?;
-        let pixels = square.as_ref().unwrap_or(&absolute);
-        let sum = perceptual.as_ref().map_or_else(|| Ok(pixels.clone()), |perceptual| pixels + perceptual)?;
+        let sum = perceptual.as_ref().map_or_else(|| Ok(pixels.clone()), |perceptual| &pixels + perceptual)?;
         Ok(Reconstruction { absolute, square, perceptual, sum })
+    }
+
+    /// mean |x - x'|, mean (x - x')^2 where it is wanted, and their weighted sum.
+    fn pixels(&self, clip: &Tensor, decoded: &Tensor) -> Computed<(Tensor, Option<Tensor>, Tensor)> {
+        let absolute = (clip - decoded)?.abs()?.mean_all()?;
+        let square = (self.square > 0.0).then(|| (clip - decoded)?.sqr()?.mean_all()).transpose()?;
+        let mut sum = (&absolute * self.absolute)?;
+        if let Some(square) = &square {
+            sum = (sum + (square * self.square)?)?;
+        }
+        Ok((absolute, square, sum))
+    }
+
+    /// What validation measures: the loss of the pixels.
+    pub(super) fn score(&self, clip: &Tensor, decoded: &Tensor) -> Computed<f64> {
+        self.pixels(clip, decoded)?.2.to_scalar::<f32>().map(f64::from)
     }
 
     /// KL divergence and outlier penalty.

@@ -1,9 +1,8 @@
 //! Training of the 3D-VAE (paper section 3.2, SPEC section 5).
 //!
 //! A clip, or a run of consecutive frames of it (`training_frames` of the configuration), is encoded, drawn from its
-//! posterior and decoded; the loss is the mean absolute difference, the KL divergence and the wanted [`Terms`]. The first frame and the noise
-//! depend on the seed, the record and the step. Validation is the absolute difference without noise, on one run a record
-//! for good.
+//! posterior and decoded; the loss is made of [`Terms`]. The first frame and the noise depend on the seed, the record and
+//! the step. Validation is the pixels' part of the loss without noise, on one run a record for good.
 
 use candle_core::Tensor;
 
@@ -16,16 +15,26 @@ use crate::checkpoint::sizes::Sizes;
 use crate::data::cine::Cine;
 use crate::error::{Error, Fault, Result};
 use crate::model::discriminator::SMALLEST;
-use crate::model::vae::{loss, Config, Encoder, Vae as Model};
+use crate::model::vae::{Config, Encoder, Vae as Model};
 use crate::random::Stream;
 
 const DOING: &str = "training the 3D-VAE";
 /// The kernel at which the adaptive weight compares gradients.
 const LAST: &str = "decoder.conv_out.weight";
 
-/// The published optimiser.
-pub fn recipe() -> Recipe {
-    Recipe { adamw: Settings::new((0.5, 0.9), 0.02), clip: 3.0 }
+/// The published optimiser; the compact network, which has no discriminator beside it, averages over more steps.
+pub fn recipe(sizes: Sizes) -> Recipe {
+    let betas = if matches!(sizes, Sizes::Compact) { (0.9, 0.99) } else { (0.5, 0.9) };
+    Recipe { adamw: Settings::new(betas, 0.02), clip: 3.0 }
+}
+
+/// Weight of the mean square difference beside the absolute one: none as published.
+pub fn square(sizes: Sizes) -> f64 {
+    if matches!(sizes, Sizes::Compact) {
+        5.0
+    } else {
+        0.0
+    }
 }
 
 /// The published schedule; the compact network takes larger steps.
@@ -138,14 +147,10 @@ impl<R: Records<Item = Cine>> Task for Vae<R> {
         let clip = self.clip(record, |id| Stream::new("validation frames", seed, id, 0))?;
         let compute = || {
             let clip = clip.unsqueeze(0)?;
-            let posterior = self.model.encode(&clip)?;
-            let decoded = self.model.decode(&posterior.mean)?;
-            match self.terms.fixed {
-                Some(_) => (clip - decoded)?.sqr()?.mean_all()?.to_scalar::<f32>(),
-                None => loss(&clip, &decoded, &posterior)?.absolute.to_scalar::<f32>(),
-            }
+            let decoded = self.model.decode(&self.model.encode(&clip)?.mean)?;
+            self.terms.score(&clip, &decoded)
         };
-        compute().map(f64::from).map_err(Error::compute(DOING))
+        compute().map_err(Error::compute(DOING))
     }
 }
 
@@ -217,7 +222,7 @@ mod tests {
         let values = fresh("vae", 1, |vb| Model::new(&config, vb)).unwrap();
         let variables = Variables::new(values, &Device::Cpu).unwrap();
         let records = Discs(["a", "b", "c"].map(str::to_owned).to_vec());
-        Vae::new(records, config, variables, recipe()).unwrap().with(terms)
+        Vae::new(records, config, variables, recipe(Sizes::Tiny)).unwrap().with(terms)
     }
 
     fn training(from: u64) -> Training<Vae<Discs>> {
@@ -278,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_decoder_that_learns_alone_leaves_the_encoder_as_it_is() {
-        let task = small(Terms::default()).decoder_only().unwrap();
+        let task = small(Terms { absolute: 0.0, square: 1.0, ..Terms::default() }).decoder_only().unwrap();
         let (variables, before) = (task.variables.clone(), task.variables.values().unwrap());
         let mut training = planned(task);
         assert!(training.columns().iter().any(|column| column == "square"));
@@ -312,7 +317,7 @@ mod tests {
         let variables = Variables::new(values, &Device::Cpu).unwrap();
         let adversary = Adversary::new(&discriminator::Config::tiny(), 0, 1, &Device::Cpu).unwrap();
         let terms = Terms { adversary: Some(adversary), ..Terms::default() };
-        let task = Vae::new(Small, config, variables, recipe()).unwrap().with(terms);
+        let task = Vae::new(Small, config, variables, recipe(Sizes::Tiny)).unwrap().with(terms);
         let error = task.losses(&[0], At { seed: 0, step: 0 }).unwrap_err().to_string();
         assert!(error.contains("record p") && error.contains("found 3 frames of 24 x 24"), "{error}");
     }
