@@ -9,11 +9,13 @@
 //! running statistics of its batch normalisation stay those of PA-MAE: at two records a batch they would be noise. Its
 //! phase head gets no gradient and stays as it is. Validation is the loss with one noise and two times a record for good.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
+use ndarray::{Array2, Ix2};
 use rayon::prelude::*;
 
 use super::adamw::Settings;
 use super::clip::normals;
+use super::condition::condition;
 use super::task::{At, Defaults, Losses, Network, Paced, Recipe, Records, Task, Update};
 use super::variables::Variables;
 use crate::checkpoint::sizes::Sizes;
@@ -29,6 +31,12 @@ use crate::tensor;
 const DOING: &str = "training the flow";
 /// Share of the records whose features are replaced by zeros.
 const DROPPED: f64 = 0.1;
+
+/// Tensors that [`Flow::conditioned`] sets.
+const PROJECTION: &str = "ecg_proj.weight";
+const GLOBAL: &str = "ecg_global_proj.0.weight";
+/// Records whose features are computed together then.
+const CONDITION_BATCH: usize = 16;
 
 /// The published optimiser.
 pub fn recipe() -> Recipe {
@@ -170,6 +178,38 @@ impl<E: Records<Item = Ecg>, L: Records<Item = Latent>> Flow<E, L> {
             let constants = self.variables.constants().pp(ENCODER.trim_end_matches('.'));
             self.encoder = Encoder::new(encoder, constants).map_err(Error::compute(DOING))?;
         }
+        Ok(self)
+    }
+
+    /// The same with weights that start from what the ECGs of some records tell of their people ([`condition`]).
+    ///
+    /// # Errors
+    /// Where a record cannot be read or the computation fails.
+    pub fn conditioned(self, records: &[usize]) -> Result<Flow<E, L>> {
+        let mut features = Vec::new();
+        for records in records.chunks(CONDITION_BATCH) {
+            let mut batch = self.batch(records, |what, id| Stream::new(what, 0, id, 0))?;
+            batch.kept.fill(1.0);
+            let rows = self.feature(&batch, Cycle::Fixed(self.cycle.in_use())).and_then(|all| {
+                (0..records.len()).map(|i| all.get(i)?.to_dtype(DType::F64)?.to_vec2::<f64>()).collect()
+            });
+            let rows: Vec<Vec<Vec<f64>>> = rows.map_err(Error::compute(DOING))?;
+            features.extend(rows.into_iter().map(|rows| {
+                let shape = (rows.len(), rows.first().map_or(0, Vec::len));
+                Array2::from_shape_fn(shape, |(t, d)| rows[t][d])
+            }));
+        }
+        let (Some(projection), Some(global)) = (self.variables.get(PROJECTION), self.variables.get(GLOBAL)) else {
+            return Err(Fault::new(DOING, "no such tensors").field(format!("{PROJECTION}, {GLOBAL}")).into());
+        };
+        let start = || {
+            let drawn = tensor::to_array::<Ix2>(projection.as_tensor())?;
+            let Some(found) = condition(&features, drawn.mapv(f64::from).view()) else { return Ok(()) };
+            let weight = found.projection.mapv(|v| v as f32);
+            projection.set(&tensor::from_array(weight.view(), self.variables.device())?)?;
+            global.set(&(global.as_detached_tensor() * found.gain)?)
+        };
+        start().map_err(Error::compute(DOING))?;
         Ok(self)
     }
 

@@ -18,6 +18,7 @@
 
 pub mod adamw;
 pub mod clip;
+pub mod condition;
 pub mod ema;
 pub mod flow;
 pub mod latent;
