@@ -7,7 +7,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .NOTPARALLEL:
-.PHONY: help setup demo test fmt clippy unit doc size bench weights evaluate ablations miri install check-cuda clean
+.PHONY: help setup demo test fmt clippy unit doc size bench fuzz weights evaluate ablations miri install check-cuda clean
 
 CARGO_TARGET_DIR ?= target
 BIN = $(CARGO_TARGET_DIR)/release
@@ -21,6 +21,7 @@ help:
 	@echo 'make demo        build the programs and run the pipeline of the README on testdata/, into demo/'
 	@echo 'make test        format, lints, tests, documentation'
 	@echo 'make bench       seconds and GFLOP/s at the published size, beside PyTorch (a quarter of an hour)'
+	@echo 'make fuzz        every reader on mutated files, ten minutes each (TIME=seconds, JOBS=n, TARGETS="edf scp")'
 	@echo 'make weights     train the bundled weights on simulated hearts (hours; goes on where it was stopped)'
 	@echo 'make evaluate    what the bundled weights do on fresh simulated hearts (SEED=n, COUNT=n; ten minutes)'
 	@echo 'make ablations   after make weights: the flow without one of its parts (hours; goes on where it was stopped)'
@@ -68,6 +69,13 @@ miri: setup
 
 bench: setup
 	@$(ENV) export FEATURES; .ci/bench.sh
+
+# Ten minutes for each reader: hours in all.
+TIME ?= 600
+JOBS ?= 1
+TARGETS ?=
+fuzz: setup
+	@$(ENV) export FEATURES; TIME=$(TIME) JOBS=$(JOBS) .ci/fuzz.sh $(TARGETS)
 
 weights: setup
 	@$(ENV) cargo build --release --locked --bins $$FEATURES

@@ -1,0 +1,4 @@
+//! HL7 aECG.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ecgflow_fuzz::read(data, "a.xml", ecgflow::io::aecg::open));
