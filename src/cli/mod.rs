@@ -12,6 +12,7 @@ use crate::checkpoint::Weights;
 use crate::data::Provenance;
 use crate::error::Result;
 use crate::io::output::remove_unfinished;
+use crate::io::scratch;
 use crate::kernel::gemm::Precision;
 
 pub mod args;
@@ -112,7 +113,8 @@ pub fn is_stop_asked() -> bool {
     STOP.load(Ordering::SeqCst) == ASKED
 }
 
-/// On SIGINT and SIGTERM, unless the work is to stop by itself: removes unfinished outputs, then ends as the signal would have.
+/// On SIGINT, SIGTERM and SIGHUP, unless the work is to stop by itself: removes unfinished outputs and what holds input, then
+/// ends as the signal would have.
 fn remove_unfinished_on_signals() {
     #[cfg(unix)]
     {
@@ -122,6 +124,7 @@ fn remove_unfinished_on_signals() {
             for signal in signals.forever() {
                 if STOP.compare_exchange(POLITE, ASKED, Ordering::SeqCst, Ordering::SeqCst).is_err() {
                     remove_unfinished();
+                    scratch::remove_all();
                     let _ = signal_hook::low_level::emulate_default_handler(signal);
                 }
             }

@@ -10,6 +10,7 @@ use crate::checkpoint::{Configs, Kind, Models, Weights};
 use crate::data::Provenance;
 use crate::error::{Error, Result};
 use crate::io::output::Output;
+use crate::io::scratch::ScratchFile;
 use crate::train::start::{start, variables};
 use crate::train::state::Settings;
 use crate::train::variables::Tensors;
@@ -100,9 +101,8 @@ impl Session {
     /// # Errors
     /// Where they cannot be written to a temporary file.
     pub fn preview(&self, trained: Tensors) -> Result<Weights> {
-        let folder = std::env::temp_dir();
-        let file =
-            tempfile::NamedTempFile::new_in(&folder).map_err(Error::io("making a temporary file in", &folder))?;
+        let refused = Error::io("making a temporary file in", std::env::temp_dir());
+        let file = ScratchFile::new().map_err(refused)?;
         self.models(trained, "under way".to_owned())?.save(file.path(), &self.provenance)?;
         Weights::open(file.path())
     }

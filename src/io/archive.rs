@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
-use tempfile::{NamedTempFile, TempDir};
 
+use super::scratch::{ScratchFile, ScratchFolder};
 use super::{wfdb, Source};
 use crate::error::{Error, Fault, Result};
 
@@ -190,18 +190,18 @@ impl Archive {
         let limit = limit(packed.metadata().map_err(damaged)?.len());
         let name = Path::new(source.shown()).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let name = name.strip_suffix(".gz").unwrap_or(&name).trim_matches(['<', '>']).to_owned();
-        let mut spool = NamedTempFile::new().map_err(no_folder)?;
-        copy(&mut MultiGzDecoder::new(packed), spool.as_file_mut(), limit, &name)?;
-        let file = spool.reopen().map_err(no_folder)?;
+        let spool = ScratchFile::new().map_err(no_folder)?;
+        copy(&mut MultiGzDecoder::new(packed), &mut spool.file().map_err(no_folder)?, limit, &name)?;
+        let file = File::open(spool.path()).map_err(no_folder)?;
         let mut head = Vec::new();
         (&file).take(512).read_to_end(&mut head).map_err(no_folder)?;
         (&file).seek(SeekFrom::Start(0)).map_err(no_folder)?;
         if Packing::of(&head) == Some(Packing::Tar) {
             return self.list_tar(file, source); // the spool loses its name here, and cannot be left behind
         }
-        let folder = TempDir::new().map_err(no_folder)?;
+        let folder = ScratchFolder::new().map_err(no_folder)?;
         let path = folder.path().join(plain(&name));
-        spool.persist(&path).map_err(|e| no_folder(e.error))?;
+        spool.persist(&path).map_err(no_folder)?;
         self.kind = Kind::Single(Some(Source::unpacked(path, source.shown().to_owned(), Arc::new(folder))));
         Ok(())
     }
@@ -209,7 +209,7 @@ impl Archive {
     /// Marks what the headers of WFDB records of several segments name: it may stand before them.
     fn mark_segments(&mut self) -> Result<()> {
         for k in (0..self.entries.len()).filter(|&k| self.is_short_header(k)).collect::<Vec<_>>() {
-            let folder = TempDir::new().map_err(no_folder)?;
+            let folder = ScratchFolder::new().map_err(no_folder)?;
             let name = self.entries.get(k).map(|e| e.name.clone()).unwrap_or_default();
             let Ok(path) = self.extract(k, folder.path()) else { continue }; // told when it is read
             if wfdb::has_segments(&path) {
@@ -227,7 +227,7 @@ impl Archive {
 
     /// Unpacks an entry, and what a WFDB header names, into a folder of its own.
     fn unpack(&mut self, k: usize) -> Result<Source> {
-        let folder = TempDir::new().map_err(no_folder)?;
+        let folder = ScratchFolder::new().map_err(no_folder)?;
         let name = self.entries.get(k).map(|e| e.name.clone()).unwrap_or_default();
         let path = self.extract(k, folder.path())?;
         let mut wanted = vec![(name.clone(), path.clone())];

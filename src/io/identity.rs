@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tempfile::TempDir;
-
+use super::scratch::ScratchFolder;
 use super::{Recordings, Source};
 use crate::data::recording::Recording;
 use crate::error::Error;
@@ -24,7 +23,7 @@ pub fn named(records: Recordings, id: Option<String>) -> Recordings {
 
 /// Where a file from an archive lies, and how the user knows that place.
 pub struct Unpacked {
-    folder: Option<(Arc<TempDir>, PathBuf)>,
+    folder: Option<(Arc<ScratchFolder>, PathBuf)>,
 }
 
 impl Unpacked {

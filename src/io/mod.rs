@@ -8,8 +8,6 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tempfile::{NamedTempFile, TempDir};
-
 use crate::data::recording::Recording;
 use crate::error::{Error, Fault, Result};
 
@@ -35,6 +33,7 @@ pub mod origin;
 pub mod output;
 pub mod plot;
 pub mod scp;
+pub mod scratch;
 pub mod sheet;
 pub mod sierra;
 pub mod sink;
@@ -43,6 +42,8 @@ pub mod unstated;
 pub mod wfdb;
 mod xml;
 
+use scratch::{ScratchFile, ScratchFolder};
+
 /// Where input comes from: a file, or standard input kept in a temporary file so that it can be read at any place.
 #[derive(Debug)]
 pub struct Source {
@@ -50,9 +51,9 @@ pub struct Source {
     shown: String,
     /// What the records are called, where a manifest says so.
     id: Option<String>,
-    _spool: Option<NamedTempFile>,
+    _spool: Option<ScratchFile>,
     /// Holds the file where it came out of an archive.
-    folder: Option<Arc<TempDir>>,
+    folder: Option<Arc<ScratchFolder>>,
 }
 
 /// How many bytes of a file `recognise` sees.
@@ -84,14 +85,15 @@ impl Source {
     }
 
     fn spool(from: &mut dyn Read, shown: &str) -> Result<Source> {
-        let mut file = NamedTempFile::new().map_err(Error::io("making a temporary file in", std::env::temp_dir()))?;
-        io::copy(from, &mut file).map_err(Error::io("reading", shown))?;
-        let path = file.path().to_owned();
-        Ok(Source { path, shown: shown.to_owned(), id: None, _spool: Some(file), folder: None })
+        let refused = || Error::io("making a temporary file in", std::env::temp_dir());
+        let spool = ScratchFile::new().map_err(refused())?;
+        io::copy(from, &mut spool.file().map_err(refused())?).map_err(Error::io("reading", shown))?;
+        let path = spool.path().to_owned();
+        Ok(Source { path, shown: shown.to_owned(), id: None, _spool: Some(spool), folder: None })
     }
 
     /// A file out of an archive, in a temporary folder that lives as long as the source.
-    fn unpacked(path: PathBuf, shown: String, folder: Arc<TempDir>) -> Source {
+    fn unpacked(path: PathBuf, shown: String, folder: Arc<ScratchFolder>) -> Source {
         Source { path, shown, id: None, _spool: None, folder: Some(folder) }
     }
 
