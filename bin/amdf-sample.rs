@@ -129,7 +129,7 @@ impl Program for AmdfSample {
         }
         cli::use_threads(self.compute.threads.threads)?;
         let weights = self.compute.open_weights(Kind::Flow, log)?;
-        let source = Source::open(&self.stream.input)?;
+        let source = self.stream.open()?;
         match Reader::format_of(&source).as_deref() {
             Some(format::LATENT) => self.decode(source, &weights, log),
             _ => self.sample(source, &weights, log),

@@ -9,6 +9,7 @@ use ecgflow::cli::ecg::{about, CleanArgs, EcgOutputArgs, QualityArgs};
 use ecgflow::cli::prepare::{drawing, prepare_all, Pictures, Prepared, ReportWriter, Wanted};
 use ecgflow::cli::{self, check::check, log::Log, reject::Rejects, Program};
 use ecgflow::io::input::Inputs;
+use ecgflow::io::output::protect;
 use ecgflow::io::sink::EcgSink;
 use ecgflow::io::Sink;
 use ecgflow::Result;
@@ -65,10 +66,11 @@ impl Program for EcgPrep {
         about.steps.iter().for_each(|step| log.info(step));
         cli::use_threads(self.threads.threads)?;
         let provenance = cli::provenance(Self::NAME);
+        let inputs = Inputs::begin(&self.inputs, self.from_list.as_deref())?;
+        protect(inputs.paths().chain(self.from_list.as_deref()));
         let report = self.quality.report.as_deref();
         let mut report = report.map(|path| ReportWriter::begin(path, &provenance)).transpose()?;
         let drawing = self.output.plot.as_deref().map(|path| drawing(path, &about, &provenance));
-        let inputs = Inputs::begin(&self.inputs, self.from_list.as_deref())?;
         let records = prepare_all(inputs, self.reading.options(), options, drawing, log);
         if self.quality.check {
             return check(records, report, log);

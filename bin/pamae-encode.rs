@@ -10,7 +10,7 @@ use ecgflow::cli::train::{train, TrainArgs};
 use ecgflow::cli::{self, dataset::Dataset, log::Log, reject::Rejects, session::Session, Program};
 use ecgflow::infer::encode::{Encode, EncoderChoice};
 use ecgflow::io::hdf5::{EcgReader, FeaturesWriter};
-use ecgflow::io::{Sink, Source};
+use ecgflow::io::Sink;
 use ecgflow::model::pamae::{Config, CycleChoice};
 use ecgflow::train::pamae::{defaults, recipe, Pamae};
 use ecgflow::train::Task as _;
@@ -124,7 +124,7 @@ impl Program for PamaeEncode {
         let weights = self.compute.open_weights(Kind::Pamae, log)?;
         let encode = Encode::open(&weights, self.encoder, self.cycle, self.frames, &device)?;
         log.weights(&weights, encode.kind());
-        let source = Source::open(&self.stream.input)?;
+        let source = self.stream.open()?;
         let shown = source.shown().to_owned();
         let reader = EcgReader::open(source)?;
         let provenance = cli::provenance_after(Self::NAME, &reader.provenance(), &weights);

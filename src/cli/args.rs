@@ -9,7 +9,8 @@ use crate::bundled;
 use crate::checkpoint::{Kind, Weights};
 use crate::error::{Error, Result as Done};
 use crate::io::array::AxisOrder;
-use crate::io::{ReadOptions, Unit};
+use crate::io::output::protect;
+use crate::io::{ReadOptions, Source, Unit};
 use crate::kernel::gemm::Precision;
 use crate::kernel::Isa;
 use crate::tensor::DeviceChoice;
@@ -34,6 +35,17 @@ pub struct StreamArgs {
     /// File to write; - or nothing is standard output.
     #[arg(short, long, value_name = "OUTPUT", default_value = "-", hide_default_value = true)]
     pub output: PathBuf,
+}
+
+impl StreamArgs {
+    /// Opens the input, which no output may replace from now on.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub fn open(&self) -> Done<Source> {
+        protect([self.input.as_path()]);
+        Source::open(&self.input)
+    }
 }
 
 /// What to do with records that cannot be used.

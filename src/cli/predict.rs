@@ -8,7 +8,7 @@ use crate::error::{Fault, Result};
 use crate::infer::predict::Predict;
 use crate::io::hdf5::CineReader;
 use crate::io::table::TableWriter;
-use crate::io::{Sink, Source};
+use crate::io::Sink;
 
 /// Runs the network of `kind` over every clip of the input.
 ///
@@ -28,7 +28,7 @@ pub fn predict(
     let weights = compute.open_weights(kind, log)?;
     let network = Predict::open(&weights, kind, &device)?;
     log.weights(&weights, kind);
-    let source = Source::open(&stream.input)?;
+    let source = stream.open()?;
     let shown = source.shown().to_owned();
     let reader = CineReader::open(source)?;
     network.check(reader.size()).map_err(|e| e.in_file(&shown))?;

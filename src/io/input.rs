@@ -90,6 +90,11 @@ impl Inputs {
         Ok(Inputs { items, archive: None, passed_over: Vec::new(), passed: 0, in_folder: 0 })
     }
 
+    /// The files that are named and found, archives as such; those that are read later too.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.items.iter().flatten().map(|item| item.path.as_path())
+    }
+
     /// Takes out the files in folders and archives that were no ECG, since this was asked last.
     pub fn passed_over(&mut self) -> impl Iterator<Item = String> + '_ {
         self.passed_over.drain(..)

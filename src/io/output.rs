@@ -1,6 +1,6 @@
 //! Finish or nothing: an output appears complete, by rename or by one copy into the pipe, or not at all.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,32 @@ static UNFINISHED: Mutex<Option<HashMap<PathBuf, Destination>>> = Mutex::new(Non
 fn unfinished<T>(change: impl FnOnce(&mut HashMap<PathBuf, Destination>) -> T) -> T {
     let mut map = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
     change(map.get_or_insert_with(HashMap::new))
+}
+
+/// Files that are read, which no output may replace.
+static INPUTS: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
+
+/// Notes files that this run reads: from now on an output that would replace one of them is refused.
+pub fn protect<'a>(paths: impl IntoIterator<Item = &'a Path>) {
+    let mut inputs = INPUTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let inputs = inputs.get_or_insert_with(HashSet::new);
+    let mut folders: HashMap<PathBuf, PathBuf> = HashMap::new(); // a cohort lies in few folders
+    for path in paths.into_iter().filter(|path| *path != Path::new("-")) {
+        let path = follow(path);
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        let resolved = folders.entry(folder).or_insert_with_key(|folder| real(folder));
+        inputs.insert(path.file_name().map_or(path.clone(), |name| resolved.join(name)));
+    }
+}
+
+/// Refuses an output, its path resolved, that would replace a file which is read.
+fn refuse_input(destination: &Path, shown: &Path) -> Result<()> {
+    let inputs = INPUTS.lock().unwrap_or_else(PoisonError::into_inner);
+    match inputs.as_ref().is_some_and(|inputs| inputs.contains(destination)) {
+        true => Err(Error::usage(format!("output {} would replace an input", shown.display()))
+            .or_hint("give the output another name")),
+        false => Ok(()),
+    }
 }
 
 /// Removes every output that is not finished; for the moment before a signal ends the program.
@@ -53,10 +79,13 @@ impl Output {
     /// the file that it names is written.
     ///
     /// # Errors
-    /// Where the folder cannot be written, `binary` data would go to a terminal, or another output under way has the same
-    /// destination.
+    /// Where the folder cannot be written, `binary` data would go to a terminal, an input would be replaced, or another output
+    /// under way has the same destination.
     pub fn begin(path: &Path, binary: bool) -> Result<Output> {
         let destination = destination(path, binary)?;
+        if let Destination::File(file) = &destination {
+            refuse_input(file, path)?;
+        }
         let folder = match &destination {
             Destination::File(path) => match path.parent() {
                 Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -101,6 +130,11 @@ impl Output {
     /// The name the user knows it by.
     pub fn shown(&self) -> &str {
         &self.shown
+    }
+
+    /// Whether it goes to standard output.
+    pub fn is_on_stdout(&self) -> bool {
+        self.destination == Destination::Stdout
     }
 
     /// Puts the output in its place.
@@ -189,6 +223,16 @@ impl Folder {
         &self.inside
     }
 
+    /// Where the file `name` is to be written.
+    ///
+    /// # Errors
+    /// Where it would replace an input.
+    pub fn file(&self, name: &str) -> Result<PathBuf> {
+        let place = real(&self.destination).join(name);
+        refuse_input(&place, &place)?;
+        Ok(self.inside.join(name))
+    }
+
     /// The name the user knows it by.
     pub fn shown(&self) -> &str {
         &self.shown
@@ -217,6 +261,17 @@ impl Drop for Folder {
     }
 }
 
+/// Refuses what cannot be an output before anything is read: `binary` data to a terminal, a folder in place of a file, an input.
+///
+/// # Errors
+/// Why it cannot.
+pub fn look(path: &Path, binary: bool) -> Result<()> {
+    match destination(path, binary)? {
+        Destination::File(file) => refuse_input(&file, path),
+        _ => Ok(()),
+    }
+}
+
 fn destination(path: &Path, binary: bool) -> Result<Destination> {
     if path == Path::new("-") || path == Path::new("/dev/stdout") {
         if binary && io::stdout().is_terminal() {
@@ -237,16 +292,27 @@ fn destination(path: &Path, binary: bool) -> Result<Destination> {
 /// The file that a path means: behind its symbolic links, also where there is no file yet, and under one name however the
 /// path is spelt.
 fn resolve(path: &Path) -> PathBuf {
+    let path = follow(path);
+    match (path.parent(), path.file_name()) {
+        (Some(folder), Some(name)) => real(folder).join(name),
+        _ => path,
+    }
+}
+
+/// The path behind symbolic links.
+fn follow(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
     for _ in 0..LINKS {
         let Ok(to) = std::fs::read_link(&path) else { break };
         path = path.parent().unwrap_or(Path::new("")).join(to);
     }
-    let folder = path.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
-    match (folder.and_then(|f| f.canonicalize().ok()), path.file_name()) {
-        (Some(folder), Some(name)) => folder.join(name),
-        _ => path,
-    }
+    path
+}
+
+/// The one name of a folder; what was given where there is none.
+fn real(folder: &Path) -> PathBuf {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
 }
 
 /// Renames into place with the permissions a new file would have.
@@ -324,6 +390,24 @@ mod tests {
         assert!(Output::begin(&folder.path().join("x"), false).is_ok());
         let (_one, two) = (Output::begin("/dev/null".as_ref(), true), Output::begin("/dev/null".as_ref(), true));
         assert!(two.is_ok());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_input_is_not_replaced_however_its_path_is_spelt() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("in.csv"), folder.path().join("link"));
+        std::fs::write(&file, "data").unwrap();
+        std::os::unix::fs::symlink("in.csv", &link).unwrap();
+        protect([link.as_path(), Path::new("-"), Path::new("in.csv")]);
+        for path in [&file, &link, &folder.path().join("./in.csv")] {
+            let error = Output::begin(path, false).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().ends_with("in.csv would replace an input") || path == &link, "{error}");
+        }
+        assert!(Folder::begin(folder.path()).unwrap().file("in.csv").is_err());
+        assert!(Folder::begin(folder.path()).unwrap().file("out.csv").is_ok());
+        assert!(Output::begin(&folder.path().join("out.csv"), false).is_ok());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::nothing;
 use crate::error::{Error, Fault, Result};
-use crate::io::output::{Folder, Output};
+use crate::io::output::{look, Folder, Output};
 
 /// One file (with what stands beside it), or a folder.
 pub struct Target {
@@ -27,7 +27,7 @@ impl Target {
     /// A folder where `path` is one, ends in a slash, or has another ending than `ending`; else one file.
     ///
     /// # Errors
-    /// Where the output cannot be begun.
+    /// Where the output cannot be begun, is an input, or is not text and would go to a terminal.
     pub fn begin(path: &Path, ending: &str) -> Result<Target> {
         let of_format = path.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending) || e == "dat");
         let is_file = path == Path::new("-") || path.starts_with("/dev") || of_format;
@@ -36,6 +36,9 @@ impl Target {
             true => Place::File { path: path.to_owned(), ready: Vec::new() },
             false => Place::Folder(Folder::begin(path)?),
         };
+        if let Place::File { path, .. } = &place {
+            look(path, is_binary(ending))?;
+        }
         Ok(Target { place, ending: ending.to_owned(), seen: HashSet::new() })
     }
 
@@ -83,12 +86,12 @@ impl Target {
     pub fn write(&mut self, name: &str, ending: &str, bytes: &[u8]) -> Result<()> {
         match &mut self.place {
             Place::Folder(folder) => {
-                let path = folder.path().join(format!("{name}.{ending}"));
+                let path = folder.file(&format!("{name}.{ending}"))?;
                 std::fs::write(&path, bytes).map_err(Error::io("writing", path))
             }
             Place::File { path, ready } => {
                 let path = if ending == self.ending { path.clone() } else { path.with_extension(ending) };
-                let output = Output::begin(&path, false)?;
+                let output = Output::begin(&path, is_binary(ending))?;
                 std::fs::write(output.path(), bytes).map_err(Error::io("writing", output.path()))?;
                 ready.push(output);
                 Ok(())
@@ -108,6 +111,11 @@ impl Target {
             Place::File { ready, .. } => ready.into_iter().try_for_each(Output::finish),
         }
     }
+}
+
+/// Whether files of this ending hold anything but text.
+fn is_binary(ending: &str) -> bool {
+    !matches!(ending, "csv" | "hea" | "svg")
 }
 
 /// The header of a WFDB record of which the header or the signal file is named; the header states the record's name.
