@@ -9,7 +9,8 @@ use crate::error::{Error, Fault, Result};
 use crate::signal::quality::advice::advice;
 use crate::signal::quality::Report;
 
-/// Says what was found in every record, on standard output; adds it to a table, where one is wanted.
+/// Says what was found in every record, on standard output; adds it to a table, where one is wanted. Where the table goes to
+/// standard output, it stands there alone.
 ///
 /// # Errors
 /// Where a record is bad, after all were looked at; where the findings cannot be written.
@@ -18,7 +19,9 @@ pub fn check(
     mut table: Option<ReportWriter>,
     log: &Log,
 ) -> Result<()> {
-    let mut out = BufWriter::new(io::stdout().lock());
+    let words_wanted = !table.as_ref().is_some_and(ReportWriter::is_on_stdout);
+    let mut out: Box<dyn Write> =
+        if words_wanted { Box::new(BufWriter::new(io::stdout().lock())) } else { Box::new(io::sink()) };
     let bar = log.records();
     let mut counts = [0usize; 3];
     for prepared in records {
@@ -33,6 +36,7 @@ pub fn check(
     let [bad, usable, good] = counts;
     writeln!(out, "{} records: {good} good, {usable} usable, {bad} bad", bad + usable + good).map_err(closed)?;
     out.flush().map_err(closed)?;
+    drop(out); // the table may want standard output
     bar.finish_and_clear();
     table.map_or(Ok(()), ReportWriter::finish)?;
     match bad {

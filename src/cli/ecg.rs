@@ -105,8 +105,9 @@ pub struct QualityArgs {
     /// Leave out records that are worse: usable or good.
     #[arg(long, value_name = "VERDICT", value_parser = verdict, help_heading = "Quality")]
     pub min_quality: Option<Verdict>,
-    /// Only look: say what is wrong with every record, and write no ECG.
-    #[arg(long, conflicts_with_all = ["output", "plot", "format", "min_quality"], help_heading = "Quality")]
+    /// Only look: say what is wrong with every record, and write no ECG; with --report - the table alone.
+    #[arg(long, conflicts_with_all = ["output", "plot", "format", "min_quality", "keep_going", "rejects"],
+        help_heading = "Quality")]
     pub check: bool,
 }
 

@@ -249,6 +249,11 @@ impl ReportWriter {
         Ok(ReportWriter { table: TableWriter::begin(path, &columns, provenance, false)? })
     }
 
+    /// Whether it goes to standard output.
+    pub fn is_on_stdout(&self) -> bool {
+        self.table.is_on_stdout()
+    }
+
     /// Adds a record.
     ///
     /// # Errors

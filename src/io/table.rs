@@ -49,6 +49,11 @@ impl TableWriter {
         csv.write_record(header).map_err(Error::compute(format!("writing {}", output.shown())))?;
         Ok(TableWriter { csv, output, columns: columns.len() })
     }
+
+    /// Whether it goes to standard output.
+    pub fn is_on_stdout(&self) -> bool {
+        self.output.is_on_stdout()
+    }
 }
 
 /// The origin of a table, one `# key: value` a line; newlines inside values become spaces.
