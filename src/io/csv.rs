@@ -14,14 +14,16 @@
 //! Without a header row, or with one that only counts the columns (0, 1, 2, ...), `--leads` names them (names of
 //! standard leads in a header win). Empty cells, `NaN` and `NA`
 //! are NaN. Times in seconds give the rate, else `--rate`; see [`unstated`], which also
-//! decides the unit. The table is read row by row; memory grows with the file, never with what it claims.
+//! decides the unit, unless a comment line before the table states it (`# unit: mV`, as ours do). The table is read row by
+//! row; memory grows with the file, never with what it claims.
 
 use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 
 use csv::{ReaderBuilder, StringRecord};
 use ndarray::{Array2, ShapeBuilder};
 
-use super::{unstated, ReadOptions, Recordings, Source};
+use super::{unstated, ReadOptions, Recordings, Source, Unit};
 use crate::data::ecg::Lead;
 use crate::data::recording::Recording;
 use crate::error::{Error, Fault, Result};
@@ -34,6 +36,8 @@ const COLUMNS: usize = 1 << 16;
 /// Names of a first column that counts or dates the samples.
 const INDEX_NAMES: [&str; 12] =
     ["", "time", "t", "sample", "index", "time_s", "time(s)", "time[s]", "time(sec)", "seconds", "sec", "sample_index"];
+/// Comment lines before the table that are looked at, bytes.
+const COMMENTS: u64 = 64 << 10;
 /// Cells that mean "not known".
 const MISSING: [&str; 4] = ["", "nan", "na", "null"];
 
@@ -81,6 +85,7 @@ pub fn open(source: Source, options: &ReadOptions) -> Result<Recordings> {
 fn read(source: &Source, options: &ReadOptions) -> Result<Recordings> {
     let head = source.head()?;
     let separator = delimiter(&String::from_utf8_lossy(&head)).unwrap_or(b',');
+    let options = &ReadOptions { unit: stated_unit(source, options.unit)?, ..options.clone() };
     let file = File::open(source.path()).map_err(Error::io("opening", source.shown()))?;
     let mut reader = ReaderBuilder::new();
     reader.delimiter(separator).has_headers(false).flexible(true).comment(Some(b'#'));
@@ -110,6 +115,20 @@ fn read(source: &Source, options: &ReadOptions) -> Result<Recordings> {
         }
     };
     Ok(Box::new(std::iter::once(Ok(record))))
+}
+
+/// The unit that a comment line before the table states, else the one given. What `ecg-prep` standardised is refused; words
+/// that are no unit are somebody's remark.
+fn stated_unit(source: &Source, given: Option<Unit>) -> Result<Option<Unit>> {
+    let file = File::open(source.path()).map_err(Error::io("opening", source.shown()))?;
+    let lines = BufReader::new(file.take(COMMENTS)).lines().map_while(std::result::Result::ok);
+    let comments = lines.map_while(|line| line.trim_start_matches('\u{feff}').strip_prefix('#').map(str::to_owned));
+    let mut units = comments.filter_map(|line| line.trim().strip_prefix("unit:").map(str::to_owned));
+    let Some(line) = units.next() else { return Ok(given) };
+    match line.split(';').next().unwrap_or_default().trim() {
+        "sd" => Err(unstated::standardised(Fault::new(DOING, "")).into()),
+        unit => unstated::stated_unit(Some(unit).filter(|unit| Unit::parse(unit).is_some()), given),
+    }
 }
 
 fn is_blank(row: &StringRecord) -> bool {

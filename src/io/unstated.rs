@@ -63,6 +63,12 @@ pub fn stated_unit(stated: Option<&str>, given: Option<Unit>) -> Result<Option<U
     }
 }
 
+/// Refuses leads that `ecg-prep` standardised: they are standard deviations, which nothing turns back into mV.
+pub fn standardised(fault: Fault) -> Fault {
+    let fault = fault.field("unit").expected("mV", "sd");
+    fault.hint("prepare the original ECGs with ecg-prep --preset clean or raw")
+}
+
 /// The leads that the file names, else those given. Names that are no standard leads (`ch1`) may be given better ones.
 ///
 /// # Errors

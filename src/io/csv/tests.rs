@@ -145,3 +145,19 @@ fn what_a_table_states_wins_and_a_contradiction_is_told() {
     let words = "--leads is not what the file states (expected I,II, found II,I)";
     says("I,II\n1,2\n1,2\n", &ReadOptions { leads, ..options(Some(500.0), None) }, words);
 }
+
+#[test]
+fn a_unit_in_the_comments_is_obeyed_and_standard_deviations_are_refused() {
+    let options = |unit| ReadOptions { rate_hz: Some(500.0), unit, ..ReadOptions::default() };
+    let table =
+        |unit: &str| format!("# tool: ecg-prep 0.1.0\n# unit: {unit}; rate: 500 Hz\n# step: x\nI,II\n1,2\n1,2\n");
+    let first = |text: &str, unit| read_with(text, &options(unit)).unwrap().samples_mv[[0, 0]];
+    assert_eq!((first(&table("uV"), None), first(&table("mV"), None)), (0.001, 1.0));
+    assert_eq!(first(&table("as the nurse said"), Some(Unit::Volt)), 1000.0);
+    assert_eq!(first("I,II\n# unit: uV\n1,2\n", None), 1.0); // not before the table
+    let error = read_with(&table("sd"), &options(None)).unwrap_err();
+    assert!(error.to_string().ends_with("p7.csv, field unit: expected mV, found sd"), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("the original ECGs")), "{error}");
+    let error = read_with(&table("mV"), &options(Some(Unit::Microvolt))).unwrap_err().to_string();
+    assert!(error.contains("--units is not what the file states (expected mV, found uV)"), "{error}");
+}
