@@ -3,7 +3,7 @@
 //! ```text
 //! record.xml          the file
 //! folder              the ECGs in it and below, by name; hidden files and files of no known format are passed over
-//! 'ukb/*_20205_*.xml' all that match, by name (**: folders below too)
+//! 'ukb/*_20205_*.xml' all that match, by name (**: folders below too), signals of WFDB records through their headers
 //! cohort.tar.gz       the ECGs in it, in the archive's order; others are passed over
 //! -                   standard input, an archive perhaps
 //! ```
@@ -241,14 +241,20 @@ fn expand(item: Item, into: &mut VecDeque<Result<Item>>) {
     let (pattern, deep) = (glob_of(&text), text.contains("**"));
     match glob::glob(&pattern) {
         Ok(paths) => {
-            for path in paths {
-                match path {
-                    Ok(path) if deep && path.is_dir() => {} // what it holds matches by itself
-                    Ok(path) if path.is_dir() => expand_folder(Item { path, ..item.clone() }, into),
-                    Ok(path) => into.push_back(Ok(Item { path, ..item.clone() })),
-                    Err(e) => into.push_back(Err(Error::io("opening", e.path().to_owned())(e.into()))),
+            let (paths, unreadable): (Vec<_>, Vec<_>) = paths.partition(|path| path.is_ok());
+            let paths: Vec<PathBuf> = paths.into_iter().flatten().collect();
+            let matched: HashSet<&PathBuf> = paths.iter().collect();
+            let parts: HashSet<PathBuf> = paths.iter().flat_map(|path| parts(path)).collect();
+            let has_header = |path: &Path| belongs_to_header(path) && matched.contains(&path.with_extension("hea"));
+            for path in paths.iter().filter(|path| !parts.contains(*path) && !has_header(path)) {
+                match path.is_dir() {
+                    true if deep => {} // what it holds matches by itself
+                    true => expand_folder(Item { path: path.clone(), ..item.clone() }, into),
+                    false => into.push_back(Ok(Item { path: path.clone(), ..item.clone() })),
                 }
             }
+            let refused = |e: glob::GlobError| Error::io("opening", e.path().to_owned())(e.into());
+            into.extend(unreadable.into_iter().filter_map(|path| path.err().map(refused).map(Err)));
             if into.len() == before {
                 into.push_back(Err(fault("nothing matches the pattern").expected("files", "none").into()));
             }
