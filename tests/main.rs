@@ -10,6 +10,7 @@ mod ecg_array;
 mod ecg_dicom;
 mod ecg_edf;
 mod ecg_inputs;
+mod ecg_outputs;
 mod ecg_prep;
 mod ecg_scp;
 mod ecg_stated;
