@@ -17,8 +17,10 @@ use ndarray::{ArrayViewMut2, Axis};
 
 use crate::error::{Fault, Result};
 
-/// Signals filtered at once.
-const LANES: usize = 4;
+/// Signals filtered at once: the leads of an ECG.
+const LANES: usize = 12;
+/// Samples of all signals that are brought together at a time; they stay in the nearest cache.
+const BLOCK: usize = 64;
 
 /// Which frequencies pass; corners in Hz.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -153,8 +155,8 @@ impl Filter {
         y.into_iter().skip(pad).take(x.len()).collect()
     }
 
-    /// [`zero_phase`](Filter::zero_phase) of several signals of one length: the same numbers, four signals at a time, as a
-    /// processor does four sums in the time of one.
+    /// [`zero_phase`](Filter::zero_phase) of several signals of one length: the same numbers, twelve signals at a time, as a
+    /// processor does many sums in the time of one.
     pub fn zero_phase_rows(&self, rows: &mut ArrayViewMut2<f64>, pad: usize) {
         let n = rows.ncols();
         if n == 0 {
@@ -163,42 +165,38 @@ impl Filter {
         let pad = pad.min(n - 1);
         let mut lanes = vec![[0.0; LANES]; n + 2 * pad];
         for mut group in rows.axis_chunks_iter_mut(Axis(0), LANES) {
-            for (lane, row) in group.rows().into_iter().enumerate() {
-                let at = |i: usize| row.get(i).copied().unwrap_or(0.0);
-                let value = |k: usize| match k {
-                    _ if k < pad => 2.0 * at(0) - at(pad - k),
-                    _ if k < pad + n => at(k - pad),
-                    _ => 2.0 * at(n - 1) - at(2 * (n - 1) + pad - k),
-                };
-                lanes
-                    .iter_mut()
-                    .enumerate()
-                    .for_each(|(k, v)| v.iter_mut().skip(lane).take(1).for_each(|v| *v = value(k)));
-            }
-            for _ in 0..2 {
-                let start = lanes.first().copied().unwrap_or_default();
-                self.run_lanes(&mut lanes, start);
-                lanes.reverse();
-            }
-            for (lane, mut row) in group.rows_mut().into_iter().enumerate() {
-                let filtered = lanes.iter().skip(pad).filter_map(|v| v.get(lane));
-                row.iter_mut().zip(filtered).for_each(|(place, v)| *place = *v);
+            gather(&group, &mut lanes, pad);
+            let start = lanes.first().copied().unwrap_or_default();
+            self.run_lanes(&mut lanes, start, false);
+            let start = lanes.last().copied().unwrap_or_default();
+            self.run_lanes(&mut lanes, start, true);
+            let filtered = lanes.get(pad..pad + n).unwrap_or_default();
+            for (block, values) in filtered.chunks(BLOCK).enumerate() {
+                for (lane, mut row) in group.rows_mut().into_iter().enumerate() {
+                    let places = row.iter_mut().skip(block * BLOCK);
+                    places.zip(values).for_each(|(place, v)| *place = v[lane]);
+                }
             }
         }
     }
 
-    /// As `run`, of several signals at once.
-    fn run_lanes(&self, y: &mut [[f64; LANES]], mut constant: [f64; LANES]) {
+    /// As `run`, of several signals at once, from the first sample to the last or backward.
+    fn run_lanes(&self, y: &mut [Lanes], mut constant: Lanes, backward: bool) {
         for &[b0, b1, b2, a1, a2] in &self.sections {
             let settled = (b0 + b1 + b2) / (1.0 + a1 + a2);
             let mut s2 = constant.map(|c| c * (b2 - a2 * settled));
-            let mut s1: [f64; LANES] = std::array::from_fn(|k| constant[k] * (b1 - a1 * settled) + s2[k]);
+            let mut s1: Lanes = std::array::from_fn(|k| constant[k] * (b1 - a1 * settled) + s2[k]);
             constant = constant.map(|c| c * settled);
-            for v in y.iter_mut() {
-                let out: [f64; LANES] = std::array::from_fn(|k| b0 * v[k] + s1[k]);
+            let mut step = |v: &mut Lanes| {
+                let out: Lanes = std::array::from_fn(|k| b0 * v[k] + s1[k]);
                 s1 = std::array::from_fn(|k| b1 * v[k] - a1 * out[k] + s2[k]);
                 s2 = std::array::from_fn(|k| b2 * v[k] - a2 * out[k]);
                 *v = out;
+            };
+            if backward {
+                y.iter_mut().rev().for_each(&mut step);
+            } else {
+                y.iter_mut().for_each(&mut step);
             }
         }
     }
@@ -217,6 +215,28 @@ impl Filter {
                 *v = out;
             }
         }
+    }
+}
+
+/// One sample of every signal.
+type Lanes = [f64; LANES];
+
+/// Brings rows together, sample by sample, with `pad` samples reflected through each end point.
+fn gather(rows: &ArrayViewMut2<f64>, lanes: &mut [Lanes], pad: usize) {
+    let n = rows.ncols();
+    for (block, places) in lanes.get_mut(pad..pad + n).unwrap_or_default().chunks_mut(BLOCK).enumerate() {
+        for (lane, row) in rows.rows().into_iter().enumerate() {
+            let values = row.iter().skip(block * BLOCK);
+            places.iter_mut().zip(values).for_each(|(place, v)| place[lane] = *v);
+        }
+    }
+    for (lane, row) in rows.rows().into_iter().enumerate() {
+        let at = |i: usize| row.get(i).copied().unwrap_or(0.0);
+        let (first, last) = (at(0), at(n - 1));
+        let before = lanes.iter_mut().take(pad).rev().zip(row.iter().skip(1));
+        before.for_each(|(place, v)| place[lane] = 2.0 * first - v);
+        let after = lanes.iter_mut().skip(pad + n).zip(row.iter().rev().skip(1));
+        after.for_each(|(place, v)| place[lane] = 2.0 * last - v);
     }
 }
 

@@ -179,12 +179,12 @@ fn run(recording: Recording, options: &PrepareOptions) -> std::result::Result<(E
     };
     apply(wide_steps, &mut x)?;
     let r_peak = find_peaks(&x, before, recorded, rate_hz, options.detector).map_err(code("options"))?;
-    let mut windowed = x.slice(cut).to_owned();
     if let Some(copy) = &mut for_quality {
         apply(&Preset::Clean.steps(None).map_err(code("options"))?, copy)?;
     }
-    let clean = for_quality.as_ref().unwrap_or(&x).slice(cut).to_owned();
-    apply(window_steps, &mut windowed)?;
+    let mut windowed = (!window_steps.is_empty()).then(|| x.slice(cut).to_owned());
+    windowed.as_mut().map_or(Ok(()), |windowed| apply(window_steps, windowed))?;
+    let windowed = windowed.as_ref().map_or_else(|| x.slice(cut), |windowed| windowed.view());
 
     let inside = ordered.slice(s![.., origin..origin + span.end - span.start]);
     let subject = Subject {
@@ -193,14 +193,14 @@ fn run(recording: Recording, options: &PrepareOptions) -> std::result::Result<(E
         recorded: inside,
         recorded_hz: recording.rate_hz,
         unfiltered: unfiltered.view(),
-        clean: clean.view(),
+        clean: for_quality.as_ref().unwrap_or(&x).slice(cut),
         rate_hz,
         r_peak: &r_peak,
     };
     let (quality, report) = quality::assess(&subject);
     let heart_rate = rpeak::heart_rate(&r_peak, rate_hz) as f32;
     let mut samples_mv = Array2::zeros((LEADS, whole));
-    samples_mv.slice_mut(s![.., ..recorded]).assign(&windowed.mapv(|v| v as f32));
+    samples_mv.slice_mut(s![.., ..recorded]).zip_mut_with(&windowed, |place, v| *place = *v as f32);
     let r_peak = r_peak.into_iter().filter_map(|p| i32::try_from(p).ok()).collect();
     let ecg = Ecg { id: recording.id, rate_hz, samples_mv, r_peak, heart_rate, quality };
     ecg.check().map_err(code("options"))?;
@@ -221,15 +221,15 @@ fn check_values(sources: &Sources, samples: ArrayView2<f64>, span: Span) -> std:
         let values = samples.row(row);
         values.iter().skip(span.start).take(span.end - span.start).filter(|v| !v.is_finite()).count()
     };
-    let count: usize = sources.needed().map(|(_, row)| missing(row)).sum();
+    let count = || sources.needed().map(|(_, row)| missing(row)).sum::<usize>();
     for (lead, row) in sources.needed() {
         let values = samples.index_axis(Axis(0), row);
         let values = values.slice(s![span.start..span.end]);
         let field = |at: usize| format!("lead {lead}, sample {at}");
         if let Some((at, value)) = values.iter().enumerate().find(|(_, v)| !v.is_finite()) {
-            let cause = match count {
+            let cause = match count() {
                 1 => "the window holds a missing sample".to_owned(),
-                _ => format!("the window holds {count} missing samples, of which this is the first"),
+                count => format!("the window holds {count} missing samples, of which this is the first"),
             };
             let fault = Fault::new("checking ECG", cause).field(field(span.start + at));
             let fault = fault.expected("a finite value in mV", value);
@@ -269,8 +269,12 @@ fn widen(sources: &Sources, samples: ArrayView2<f64>, span: Span, margin: usize)
 /// All leads at the new rate: `before` samples before input sample `origin`, `after` from it on.
 fn resample(by: &Resampler, x: &Array2<f64>, origin: usize, before: usize, after: usize) -> Result<Array2<f64>> {
     let count = before + after;
-    let rows = x.rows().into_iter().flat_map(|row| by.part(&row.to_vec(), origin, -(before as i64), count));
-    Array2::from_shape_vec((x.nrows(), count), rows.collect()).map_err(Error::compute("resampling ECG"))
+    let mut out = Vec::with_capacity(x.nrows() * count);
+    for row in x.rows() {
+        let part = |row: &[f64]| by.part(row, origin, -(before as i64), count);
+        out.extend(row.as_slice().map_or_else(|| part(&row.to_vec()), part));
+    }
+    Array2::from_shape_vec((x.nrows(), count), out).map_err(Error::compute("resampling ECG"))
 }
 
 /// R peaks of the window. The published rule takes its mean from the window; the other detector hears the margin too.

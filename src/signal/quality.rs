@@ -197,7 +197,7 @@ fn flat(subject: &Subject, found: &mut Findings) -> [bool; LEADS] {
     let (mut whole, mut part) = (Vec::new(), Vec::new());
     let least = (STILL_SECONDS * subject.recorded_hz).ceil().max(2.0) as usize;
     for ((lead, flat), row) in Lead::ALL.iter().zip(&mut flat).zip(subject.recorded.rows()) {
-        *flat = row.std(0.0) < FLAT_MV;
+        *flat = deviation(row) < FLAT_MV;
         if *flat {
             whole.push(lead.name());
         } else if let Some((start, length)) = longest_run(row).filter(|(_, length)| *length >= least) {
@@ -214,6 +214,13 @@ fn flat(subject: &Subject, found: &mut Findings) -> [bool; LEADS] {
         found.add(Verdict::Usable, "flat-lead", format!("stands still: {}", part.join(", ")));
     }
     flat
+}
+
+/// Standard deviation (of n).
+fn deviation(row: ArrayView1<f64>) -> f64 {
+    let n = row.len().max(1) as f64;
+    let mean = row.sum() / n;
+    (row.fold(0.0, |sum, v| sum + (v - mean) * (v - mean)) / n).sqrt()
 }
 
 /// Start and length of the longest run of one value.

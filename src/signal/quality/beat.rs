@@ -33,11 +33,11 @@ impl Beats {
         let cut: Vec<Option<ArrayView2<f64>>> = r_peak.iter().map(whole).collect();
         let found: Vec<&ArrayView2<f64>> = cut.iter().flatten().collect();
         let width = if found.is_empty() { 0 } else { before + after };
-        let mut values = vec![0.0; found.len()];
-        let median = Array2::from_shape_fn((clean.nrows(), width), |place| {
-            values.iter_mut().zip(&found).for_each(|(v, beat)| *v = beat.get(place).copied().unwrap_or(0.0));
-            middle(&mut values)
-        });
+        let mut median = Array2::zeros((clean.nrows(), width));
+        for (lead, mut median) in median.rows_mut().into_iter().enumerate() {
+            let beats = found.iter().map(|beat| beat.row(lead).to_vec()).collect();
+            median.iter_mut().zip(medians(beats)).for_each(|(place, value)| *place = value);
+        }
         let half = ((QRS_SECONDS / 2.0 * rate_hz) as usize).min(before);
         let qrs = s![.., before - half..before + half];
         let like = |beat: &Option<ArrayView2<f64>>| beat.map(|beat| correlation(beat.slice(qrs), median.slice(qrs)));
@@ -137,18 +137,21 @@ impl Beats {
     }
 }
 
-/// Median of a slice, which is left in another order.
-fn middle(values: &mut [f64]) -> f64 {
-    let n = values.len();
-    if n == 0 {
-        return 0.0;
+/// Median of every column of some rows of one length. The columns are sorted side by side, by exchanging whole rows where they
+/// are in the wrong order: a processor compares several numbers at once.
+fn medians(mut rows: Vec<Vec<f64>>) -> Vec<f64> {
+    let n = rows.len();
+    for last in 1..n {
+        for k in (0..last).rev() {
+            let (low, high) = rows.split_at_mut(k + 1);
+            let (Some(low), Some(high)) = (low.last_mut(), high.first_mut()) else { continue };
+            for (a, b) in low.iter_mut().zip(high) {
+                (*a, *b) = (if *b < *a { *b } else { *a }, if *b < *a { *a } else { *b });
+            }
+        }
     }
-    let (below, middle, _) = values.select_nth_unstable_by(n / 2, f64::total_cmp);
-    let middle = *middle;
-    match n % 2 {
-        1 => middle,
-        _ => (below.iter().copied().fold(f64::MIN, f64::max) + middle) / 2.0,
-    }
+    let (Some(below), Some(middle)) = (rows.get(n.saturating_sub(1) / 2), rows.get(n / 2)) else { return Vec::new() };
+    below.iter().zip(middle).map(|(a, b)| if n % 2 == 1 { *b } else { (a + b) / 2.0 }).collect()
 }
 
 /// Pearson's correlation of two pieces of the same shape, each lead about its own mean; 0 where one does not move.
@@ -180,12 +183,7 @@ pub fn signal_to_noise_db(lead: ArrayView1<f64>, r_peak: &[usize], rate_hz: f64)
     if beats.len() < 3 {
         return f64::NAN;
     }
-    let mut values = vec![0.0; beats.len()];
-    let mut usual = Vec::with_capacity(before + after);
-    for n in 0..before + after {
-        values.iter_mut().zip(&beats).for_each(|(v, beat)| *v = beat.get(n).copied().unwrap_or(0.0));
-        usual.push(middle(&mut values));
-    }
+    let usual = medians(beats.iter().map(|beat| beat.to_vec()).collect());
     let rest = |beat: &ArrayView1<f64>| beat.iter().zip(&usual).map(|(v, u)| (v - u).powi(2)).sum::<f64>();
     let noise = rpeak::median(beats.iter().map(rest).collect());
     let mean = usual.iter().sum::<f64>() / usual.len() as f64;
@@ -206,6 +204,14 @@ mod tests {
         let db = signal_to_noise_db(lead.view(), &[10, 26, 42], 20.0);
         let width = 13.0; // 0.25 s and 0.4 s at 20 Hz
         assert!((db - 10.0 * ((1.0 - 1.0 / width) / 0.01f64).log10()).abs() < 1e-4, "{db}");
+    }
+
+    #[test]
+    fn medians_are_those_of_the_columns() {
+        let rows = vec![vec![3.0, 1.0], vec![1.0, 9.0], vec![2.0, 5.0], vec![8.0, 5.0]];
+        assert_eq!(medians(rows.clone()), [2.5, 5.0]);
+        assert_eq!(medians(rows[..3].to_vec()), [2.0, 5.0]);
+        assert!(medians(vec![]).is_empty() && medians(vec![vec![7.0]]) == [7.0]);
     }
 
     #[test]

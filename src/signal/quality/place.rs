@@ -100,14 +100,28 @@ fn doubles(clean: ArrayView2<f64>, derived: &[bool; LEADS], flat: &[bool; LEADS]
         .map(|(l, _)| l)
         .collect();
     // Every eighth sample tells beats apart.
-    let power = |values: &mut dyn Iterator<Item = f64>| values.step_by(8).map(|v| v * v).sum::<f64>();
+    let thin = |lead: &Lead| clean.row(*lead as usize).iter().step_by(8).copied().collect::<Vec<f64>>();
+    let power = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>();
+    let leads: Vec<(Lead, Vec<f64>, f64)> = usable
+        .iter()
+        .map(|lead| {
+            let values = thin(lead);
+            let size = power(&values);
+            (*lead, values, size)
+        })
+        .collect();
     let mut pairs = Vec::new();
-    for (k, &a) in usable.iter().enumerate() {
-        for &b in usable.iter().skip(k + 1) {
-            let (x, y) = (clean.row(a as usize), clean.row(b as usize));
-            let size = power(&mut x.iter().copied()).max(power(&mut y.iter().copied()));
-            if size > 0.0 && power(&mut x.iter().zip(y).map(|(x, y)| x - y)) < SAME_SHARE * SAME_SHARE * size {
-                pairs.push((a, b));
+    for (k, (a, x, size_x)) in leads.iter().enumerate() {
+        for (b, y, size_y) in leads.iter().skip(k + 1) {
+            let size = size_x.max(*size_y);
+            let limit = SAME_SHARE * SAME_SHARE * size;
+            let mut apart = 0.0;
+            let differ = x.chunks(32).zip(y.chunks(32)).any(|(x, y)| {
+                apart += x.iter().zip(y).map(|(x, y)| (x - y) * (x - y)).sum::<f64>();
+                apart >= limit
+            });
+            if size > 0.0 && !differ {
+                pairs.push((*a, *b));
             }
         }
     }
