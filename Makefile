@@ -7,7 +7,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .NOTPARALLEL:
-.PHONY: help setup demo test fmt clippy unit doc size bench fuzz weights evaluate ablations miri install check-cuda clean
+.PHONY: help setup demo test fmt clippy unit doc size bench fuzz weights evaluate rpeaks ablations miri install check-cuda clean
 
 CARGO_TARGET_DIR ?= target
 BIN = $(CARGO_TARGET_DIR)/release
@@ -24,6 +24,7 @@ help:
 	@echo 'make fuzz        every reader on mutated files, ten minutes each (TIME=seconds, JOBS=n, TARGETS="edf scp")'
 	@echo 'make weights     train the bundled weights on simulated hearts (hours; goes on where it was stopped)'
 	@echo 'make evaluate    what the bundled weights do on fresh simulated hearts (SEED=n, COUNT=n; ten minutes)'
+	@echo 'make rpeaks      R peaks on 4,000 simulated records, beside neurokit2 and xqrs (ten minutes)'
 	@echo 'make ablations   after make weights: the flow without one of its parts (hours; goes on where it was stopped)'
 	@echo 'make miri        the kernels under Miri (needs a nightly Rust with Miri)'
 	@echo 'make install     install the programs (PREFIX=DIR for DIR/bin)'
@@ -95,6 +96,10 @@ RESULT = awk -F, '!/^\#/ && n++ { print "result", (name ? substr(name, 7) "." : 
 evaluate: setup
 	@$(ENV) cargo build --release --locked --bin ecgflow $$FEATURES
 	@$(BIN)/ecgflow trial -n $(COUNT) --seed $(SEED) | $(RESULT)
+	@$(ENV) cargo bench --locked --bench rpeaks $$FEATURES -- SEED=$(SEED)
+
+rpeaks: setup
+	@$(ENV) export FEATURES; SEED=$(SEED) .ci/rpeaks.sh
 
 install: setup
 	@$(ENV) cargo install --path . --locked --force $$FEATURES $(if $(PREFIX),--root '$(abspath $(PREFIX))')

@@ -3,6 +3,7 @@
 #
 #   .ci/setup.sh         finds or gets HDF5;  writes target/setup/env       (FEATURES and what cargo needs to be told)
 #   .ci/setup.sh python  gets h5py, wfdb, pydicom and safetensors from PyPI, which some tests ask; without them those are skipped
+#   .ci/setup.sh peers   gets neurokit2, scipy, wfdb and h5py from PyPI into a venv, to measure beside them
 #   .ci/setup.sh cuda    gets nvcc from PyPI; writes target/setup/cuda-env
 #
 # HDF5=auto (default)  the system's library; else the package manager's, where it may be asked; else one built from source
@@ -221,10 +222,20 @@ setup_package() {
   pip_into "$dir/$1" "$2" || say "$1 could not be fetched: the tests that need it are skipped"
 }
 
+# The programs that ours are measured beside (make rpeaks, make throughput).
+setup_peers() {
+  local python=$dir/peers/bin/python
+  if [ -x "$python" ] && "$python" -c 'import neurokit2, wfdb, h5py, scipy' 2>/dev/null; then return; fi
+  say "fetching neurokit2, wfdb, scipy and h5py from PyPI into target/setup/peers"
+  python3 -m venv "$dir/peers" && "$dir/peers/bin/pip" install --quiet --disable-pip-version-check \
+    'neurokit2==0.2.13' 'wfdb==4.3.1' scipy 'h5py>=3.10,<4'
+}
+
 case ${1:-hdf5} in
   hdf5) setup_hdf5 ;;
   python) setup_package h5py 'h5py>=3.10,<4'; setup_package wfdb 'wfdb==4.3.1'
     setup_package pydicom 'pydicom>=3,<4'; setup_package safetensors 'safetensors[numpy]>=0.4,<1' ;;
+  peers) setup_peers ;;
   cuda) setup_cuda ;;
   *) fail "unknown part: $1" ;;
 esac

@@ -1,6 +1,7 @@
 //! R peaks of simulated hearts with muscle noise, and of records with annotated beats. Numbers of neurokit2 and of wfdb's
 //! xqrs on the same signals are in testdata/golden/rpeak.json (testdata/golden/rpeak_golden.py).
 
+use ecgflow::metric::beats::Counts;
 use ecgflow::signal::prepare::{prepare, PrepareOptions};
 
 use crate::heart::{add_muscle, beat, Heart, Kind};
@@ -8,9 +9,6 @@ use crate::heart::{add_muscle, beat, Heart, Kind};
 /// What is asked of the detector: sensitivity and precision, percent.
 const CLEAN: f64 = 99.5;
 const NOISY: f64 = 98.0;
-/// A found beat may be so far from the true one, s: the tolerance of ANSI/AAMI EC57.
-const NEAR: f64 = 0.15;
-
 /// Power of the ECG over that of muscle noise, dB; at 0 dB they are equal, which is beyond what is asked for.
 const LEVELS_DB: [f64; 4] = [f64::INFINITY, 12.0, 6.0, 0.0];
 
@@ -27,33 +25,9 @@ fn kinds() -> [(&'static str, Kind, u64); 6] {
     ]
 }
 
-/// True beats and found beats that match, and their numbers; beats in the first and last 0.15 s do not count.
-#[derive(Default, Clone, Copy)]
-struct Score {
-    hits: usize,
-    beats: usize,
-    found: usize,
-}
-
-impl Score {
-    fn add(&mut self, truth: &[f64], found: &[f64], seconds: f64) {
-        let inside = |t: &&f64| (0.15..seconds - 0.15).contains(*t);
-        let mut free: Vec<f64> = found.to_vec();
-        for beat in truth.iter().filter(inside) {
-            self.beats += 1;
-            if let Some(k) = free.iter().position(|f| (f - beat).abs() <= NEAR) {
-                free.remove(k);
-                self.hits += 1;
-                self.found += 1;
-            }
-        }
-        let of_edge = |f: &f64| truth.iter().any(|t| (t - f).abs() <= NEAR);
-        self.found += free.iter().filter(inside).filter(|f| !of_edge(f)).count();
-    }
-
-    fn percent(self) -> (f64, f64) {
-        (100.0 * self.hits as f64 / self.beats as f64, 100.0 * self.hits as f64 / self.found.max(1) as f64)
-    }
+/// Sensitivity and precision, percent.
+fn percent(counts: Counts) -> (f64, f64) {
+    (100.0 * counts.sensitivity(), 100.0 * counts.precision())
 }
 
 /// What the golden script wrote down for other detectors on the same signals.
@@ -82,21 +56,22 @@ fn heart(seed: u64, kind: Kind, snr_db: f64) -> Heart {
 fn simulated_beats_are_found_at_four_noise_levels() {
     let mut wrong = Vec::new();
     for snr_db in LEVELS_DB {
-        let mut all = Score::default();
+        let mut all = Vec::new();
         let mut said = Vec::new();
         for (name, kind, count) in kinds() {
-            let mut score = Score::default();
+            let mut counts = Vec::new();
             for seed in 0..count {
                 let heart = heart(seed, kind, snr_db);
                 let ecg = prepare(heart.recording, &PrepareOptions::default()).unwrap();
                 let found: Vec<f64> = ecg.r_peak.iter().map(|r| f64::from(*r) / 500.0).collect();
-                score.add(&heart.r_seconds, &found, 10.0);
-                all.add(&heart.r_seconds, &found, 10.0);
+                counts.push(Counts::of(&heart.r_seconds, &found, 10.0));
             }
-            let (sensitivity, precision) = score.percent();
+            let (sensitivity, precision) = percent(Counts::sum(&counts));
+            all.extend(counts);
             said.push(format!("{name} {sensitivity:.2}/{precision:.2}"));
         }
-        let (sensitivity, precision) = all.percent();
+        let all = Counts::sum(&all);
+        let (sensitivity, precision) = percent(all);
         let least = if snr_db.is_infinite() { CLEAN } else { NOISY };
         println!(
             "result rpeak simulated, muscle noise {snr_db} dB: {} beats, sensitivity {sensitivity:.2} %, precision \

@@ -1,5 +1,6 @@
 //! Slices of numbers to numbers: how far two things agree. Each file opens with its formula.
 
+pub mod beats;
 pub mod bootstrap;
 pub mod cavity;
 pub mod classification;
