@@ -25,7 +25,6 @@ pub mod generator;
 pub mod import;
 pub mod journal;
 pub mod log;
-pub mod ordered;
 pub mod predict;
 pub mod prepare;
 pub mod reject;

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::log::Log;
-use super::ordered::Ordered;
 use crate::data::ecg::{Ecg, Verdict};
 use crate::data::recording::Recording;
 use crate::data::table::{Row, Value};
 use crate::data::Provenance;
 use crate::error::{Error, Fault, Result};
 use crate::io::input::Inputs;
+use crate::io::ordered::Ordered;
 use crate::io::origin::origin;
 use crate::io::plot::{draw, Legend, PlotFormat};
 use crate::io::sink::{About, Target};

@@ -10,7 +10,6 @@ use clap::Args;
 
 use super::args::{count, non_negative, ThreadArgs};
 use super::log::Log;
-use super::ordered::Ordered;
 use crate::bundled;
 use crate::checkpoint::Weights;
 use crate::data::cine::Cine;
@@ -18,6 +17,7 @@ use crate::data::ecg::Ecg;
 use crate::data::table::{Row, Value};
 use crate::error::{Error, Fault, Result};
 use crate::infer::chain::{Chain, Changes};
+use crate::io::ordered::Ordered;
 use crate::io::table::TableWriter;
 use crate::io::Sink;
 use crate::metric::bootstrap::{interval, median};

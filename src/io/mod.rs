@@ -29,6 +29,7 @@ mod leads;
 pub mod muse;
 pub mod npy;
 pub mod npz;
+pub mod ordered;
 pub mod origin;
 pub mod output;
 pub mod plot;

@@ -6,15 +6,19 @@ use std::path::Path;
 use hdf5::Dataset;
 use ndarray::{Array1, Array2};
 
+use super::chunk::{load, Packing};
 use super::{array, format, reader::shape, Noun, Reader, Records, Writer};
 use crate::data::ecg::{Ecg, Lead, Quality, Verdict, LEADS};
 use crate::data::recording::Recording;
 use crate::data::Provenance;
 use crate::error::{Fault, Result};
+use crate::io::ordered::Queue;
 use crate::io::{unstated, ReadOptions, Recordings, Sink, Source, Unit};
 
 /// Between the reasons of a record in `/quality/reason`.
 const REASON_BREAK: &str = "; ";
+/// Bytes of unpacked records that wait.
+const READ_AHEAD: usize = 32 << 20;
 
 /// Reads `/ecg` of any rate and length as recordings, for `ecg-prep`; attributes `fs` and `lead` are obeyed. A file
 /// that lacks `/ecg` or `/id`, or of which `--dataset` names another array, is read by `array.rs`.
@@ -25,7 +29,7 @@ pub fn open_ecg(source: Source, options: &ReadOptions) -> Result<Recordings> {
     if options.dataset.is_some() || options.layout.is_some() || array::is_foreign(&source) {
         return array::open(source, options);
     }
-    let mut reader = Reader::open(source, format::ECG)?;
+    let reader = Reader::open(source, format::ECG)?;
     let ecg = reader.dataset("ecg", 2)?;
     let rows = ecg.shape().get(1).copied().unwrap_or(0);
     let stated = reader.number("fs", None).or_else(|| reader.number("fs", Some(&ecg)));
@@ -46,11 +50,70 @@ pub fn open_ecg(source: Source, options: &ReadOptions) -> Result<Recordings> {
         in_mv(&reader)?;
     }
     let to_mv = unit(&reader, &ecg, options.unit).map_err(in_file)?.to_mv();
-    Ok(Box::new((0..reader.records()).map(move |i| {
-        let id = reader.id(i)?;
-        let samples: Array2<f64> = reader.array(&ecg, i)?;
-        Recording::new(id, leads.clone(), rate_hz, samples * to_mv).map_err(|e| e.in_file(reader.shown()))
-    })))
+    let packing = Packing::of(&ecg);
+    let (reading, next) = (Queue::new(READ_AHEAD), 0);
+    Ok(Box::new(Ahead { reader, ecg, packing, leads, rate_hz, to_mv, reading, next }))
+}
+
+/// Records of `/ecg`, unpacked by all threads where the library gives the chunks as they are stored.
+struct Ahead {
+    reader: Reader,
+    ecg: Dataset,
+    packing: Option<Packing>,
+    leads: Vec<String>,
+    rate_hz: f64,
+    to_mv: f64,
+    reading: Queue<Read>,
+    next: usize,
+}
+
+/// A record's number, id and samples; none where the library must read them.
+type Read = (usize, Result<String>, Option<Array2<f64>>);
+
+impl Ahead {
+    /// Hands out what comes next, as long as there is room.
+    fn fill(&mut self) {
+        while self.next < self.reader.records() && self.reading.has_room() {
+            let (i, shape) = (self.next, self.ecg.shape());
+            let (id, packing) = (self.reader.id(i), self.packing);
+            let stored = packing.and_then(|_| load(&self.ecg, i, self.reader.bytes()));
+            let to_mv = self.to_mv;
+            let size = shape.iter().skip(1).fold(size_of::<f64>(), |n, d| n.saturating_mul(*d));
+            self.reading.push(size, move || {
+                let values = packing.zip(stored).and_then(|(packing, stored)| packing.unpack(&stored));
+                let (rows, samples) = (shape.get(1).copied().unwrap_or(0), shape.get(2).copied().unwrap_or(0));
+                let samples = values.and_then(|values| Array2::from_shape_vec((rows, samples), values).ok());
+                (i, id, samples.map(|samples| scaled(samples, to_mv)))
+            });
+            self.next += 1;
+        }
+    }
+
+    fn record(&self, (i, id, samples): Read) -> Result<Recording> {
+        let id = id?;
+        let samples = match samples {
+            Some(samples) => samples,
+            None => scaled(self.reader.array(&self.ecg, i)?, self.to_mv),
+        };
+        Recording::new(id, self.leads.clone(), self.rate_hz, samples).map_err(|e| e.in_file(self.reader.shown()))
+    }
+}
+
+impl Iterator for Ahead {
+    type Item = Result<Recording>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.fill();
+        let read = self.reading.pop()?;
+        Some(read.and_then(|read| self.record(read)))
+    }
+}
+
+fn scaled(mut samples: Array2<f64>, to_mv: f64) -> Array2<f64> {
+    if to_mv != 1.0 {
+        samples *= to_mv;
+    }
+    samples
 }
 
 /// Ours are in mV; files that only look like ours may say what they are in.
@@ -197,8 +260,7 @@ impl Sink<Ecg> for EcgWriter {
         writer.text("id", &ecg.id);
         writer.ragged("r_peak", &ecg.r_peak);
         writer.f32("heart_rate", ecg.heart_rate);
-        let flat = Array1::from_iter(ecg.quality.flat.iter().map(|f| u8::from(*f)));
-        writer.array("quality/flat", flat.view())?;
+        writer.bytes("quality/flat", &ecg.quality.flat.map(u8::from));
         writer.f32("quality/einthoven_mv", ecg.quality.einthoven_mv);
         writer.f32("quality/rr_sd_ms", ecg.quality.rr_sd_ms);
         writer.text("quality/verdict", ecg.quality.verdict.name());

@@ -11,11 +11,13 @@
 //! ```
 //!
 //! The record axis comes first. Large datasets are chunked one record a chunk, shuffled and deflated at level 1: noise
-//! gains nothing from more. Readers hold one record at a time; what a header claims is held against the file's size
-//! before anything is allocated. Files without our attributes (written by h5py, say) are read if the datasets fit; ECGs in
-//! other layouts are read too (`--dataset`, `--layout`), that of CODE-15 % without being told.
+//! gains nothing from more. Threads of ours pack the chunks where the library lets them. Readers hold some records at a time;
+//! what a header claims is held against the file's size before anything is allocated. Files without our attributes (written
+//! by h5py, say) are read if the datasets fit; ECGs in other layouts are read too (`--dataset`, `--layout`), that of CODE-15 %
+//! without being told.
 
 mod array;
+mod chunk;
 mod clip;
 mod describe;
 mod ecg;

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::Range;
 
 use hdf5::dataset::Layout;
 use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
@@ -19,6 +20,8 @@ const STRING: usize = 1024;
 pub(super) const RECORD: usize = 1 << 26;
 /// Deflate shrinks by at most 1032; anything beyond claims data that is not there.
 const SHRINK: u64 = 1100;
+/// Ids read at a time.
+const IDS: usize = 256;
 /// The datasets with the most bytes.
 const LARGE: [&str; 4] = ["ecg", "feature", "cine", "latent"];
 /// Bytes of unpacked chunks kept where a chunk holds several records, so that it is not unpacked again for each.
@@ -31,6 +34,8 @@ pub struct Reader {
     bytes: u64,
     doing: String,
     ids: Dataset,
+    /// Ids that were read along, from this record on.
+    ids_ahead: (usize, Vec<Option<String>>),
     records: usize,
     /// Ids and the record that has each.
     seen: HashMap<String, usize>,
@@ -72,6 +77,7 @@ impl Reader {
             bytes,
             doing: doing.clone(),
             ids,
+            ids_ahead: (0, Vec::new()),
             records,
             source,
             seen: HashMap::new(),
@@ -89,6 +95,11 @@ impl Reader {
     /// The name the user knows the file by.
     pub fn shown(&self) -> &str {
         self.source.shown()
+    }
+
+    /// Bytes of the file.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Number of records.
@@ -169,13 +180,29 @@ impl Reader {
         is_inside(&self.file, dataset)
     }
 
+    /// The id that stands at record `i`; where records are read in turn, those of the next are read along.
+    fn text_of(&mut self, i: usize) -> Option<String> {
+        let (start, ids) = &self.ids_ahead;
+        let known = i.checked_sub(*start).and_then(|k| ids.get(k));
+        if let Some(known) = known {
+            return known.clone();
+        }
+        if i != 0 && i != start + ids.len() {
+            return text_at(&self.ids, i);
+        }
+        let ids = texts_at(&self.ids, i..self.records.min(i + IDS)).unwrap_or_default();
+        self.ids_ahead = (i, ids);
+        self.ids_ahead.1.first().cloned().unwrap_or_else(|| text_at(&self.ids, i))
+    }
+
     /// The id of record `i`; no other record may have the same.
     ///
     /// # Errors
     /// Where it is no string, not UTF-8, empty or that of another record read before.
     pub fn id(&mut self, i: usize) -> Result<String> {
+        let id = self.text_of(i);
         let place = || self.fault("").record(i).field("/id");
-        let id = text_at(&self.ids, i).ok_or_else(|| place().expected("a UTF-8 string", "something else"))?;
+        let id = id.ok_or_else(|| place().expected("a UTF-8 string", "something else"))?;
         if id.is_empty() {
             return Err(place().expected("a name", "an empty string").into());
         }
@@ -363,17 +390,34 @@ pub(super) fn text_attribute(place: &Location, name: &str) -> Option<String> {
 
 /// Entry `i` of a string dataset of any of the four kinds.
 pub(super) fn text_at(dataset: &Dataset, i: usize) -> Option<String> {
-    match descriptor(dataset)? {
-        TypeDescriptor::VarLenUnicode => utf8(one::<VarLenUnicode>(dataset, i)?.first()?.as_bytes()),
-        TypeDescriptor::VarLenAscii => utf8(one::<VarLenAscii>(dataset, i)?.first()?.as_bytes()),
-        TypeDescriptor::FixedAscii(_) => utf8(one::<FixedAscii<STRING>>(dataset, i)?.first()?.as_bytes()),
-        TypeDescriptor::FixedUnicode(_) => utf8(one::<FixedUnicode<STRING>>(dataset, i)?.first()?.as_bytes()),
-        _ => None,
-    }
+    texts_at(dataset, i..i + 1)?.into_iter().next()?
+}
+
+/// Some entries of a string dataset; none for those that are not UTF-8.
+fn texts_at(dataset: &Dataset, places: Range<usize>) -> Option<Vec<Option<String>>> {
+    Some(match descriptor(dataset)? {
+        TypeDescriptor::VarLenUnicode => {
+            some::<VarLenUnicode>(dataset, places)?.iter().map(|t| utf8(t.as_bytes())).collect()
+        }
+        TypeDescriptor::VarLenAscii => {
+            some::<VarLenAscii>(dataset, places)?.iter().map(|t| utf8(t.as_bytes())).collect()
+        }
+        TypeDescriptor::FixedAscii(_) => {
+            some::<FixedAscii<STRING>>(dataset, places)?.iter().map(|t| utf8(t.as_bytes())).collect()
+        }
+        TypeDescriptor::FixedUnicode(_) => {
+            some::<FixedUnicode<STRING>>(dataset, places)?.iter().map(|t| utf8(t.as_bytes())).collect()
+        }
+        _ => return None,
+    })
 }
 
 pub(super) fn one<T: H5Type>(dataset: &Dataset, i: usize) -> Option<Array1<T>> {
-    dataset.read_slice(i..i + 1).ok()
+    some(dataset, i..i + 1)
+}
+
+fn some<T: H5Type>(dataset: &Dataset, places: Range<usize>) -> Option<Array1<T>> {
+    dataset.read_slice(places).ok()
 }
 
 /// Refuses values that are not finite.

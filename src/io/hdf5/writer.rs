@@ -1,4 +1,4 @@
-//! Writing records to HDF5 one at a time.
+//! Writing records to HDF5 one at a time; the chunks of large datasets are packed by all threads.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,13 +8,19 @@ use hdf5::types::VarLenUnicode;
 use hdf5::{Dataset, File, H5Type, Hyperslab, Location, Selection, SliceOrIndex};
 use ndarray::{Array1, ArrayView, ArrayViewD, Axis, Dimension};
 
+use super::chunk::{pack, store, LEVEL, MOVES};
 use super::FORMAT_VERSION;
 use crate::data::Provenance;
 use crate::error::{Error, Fault, Result};
+use crate::io::ordered::Queue;
 use crate::io::output::Output;
 
-/// Level of the deflate filter; see the module doc.
-const LEVEL: u8 = 1;
+/// Bytes of records that wait to be packed or stored.
+const WAITING: usize = 64 << 20;
+/// Records by which a large dataset grows.
+const GROWTH: usize = 64;
+/// Numbers of a record below which packing is left to the library.
+const SMALL: usize = 256;
 /// Entries a chunk, and entries held back, of datasets with one number or name a record.
 const BLOCK: usize = 1024;
 
@@ -23,9 +29,31 @@ enum Column {
     F32(Vec<f32>),
     I32(Vec<i32>),
     Text(Vec<VarLenUnicode>),
+    /// So many bytes a record.
+    Bytes(Vec<u8>, usize),
     /// Lists of different lengths, padded with -1.
     Ragged(Vec<Vec<i32>>),
 }
+
+/// A number of a large dataset.
+pub trait Number: H5Type + Clone {
+    /// Adds its bytes, as the processor keeps them.
+    fn put(&self, bytes: &mut Vec<u8>);
+}
+
+macro_rules! number {
+    ($($kind:ty),*) => {
+        $(impl Number for $kind {
+            fn put(&self, bytes: &mut Vec<u8>) {
+                bytes.extend(self.to_ne_bytes());
+            }
+        })*
+    };
+}
+number!(f32, i32, u8);
+
+/// A chunk on its way: its dataset, its record, its packed bytes.
+type Packed = (String, usize, std::io::Result<Vec<u8>>);
 
 /// An HDF5 file of records under way.
 pub struct Writer {
@@ -34,6 +62,7 @@ pub struct Writer {
     format: String,
     provenance: Provenance,
     arrays: BTreeMap<String, Dataset>,
+    packing: Queue<Packed>,
     columns: BTreeMap<String, (Column, Option<Dataset>)>,
     records: usize,
     flushed: usize,
@@ -54,7 +83,8 @@ impl Writer {
         let file = File::create(output.path()).map_err(wrap(&output))?;
         let (arrays, columns) = (BTreeMap::new(), BTreeMap::new());
         let (format, provenance) = (format.to_owned(), provenance.clone());
-        Ok(Writer { file, output, format, provenance, arrays, columns, records: 0, flushed: 0 })
+        let packing = Queue::new(WAITING);
+        Ok(Writer { file, output, format, provenance, arrays, packing, columns, records: 0, flushed: 0 })
     }
 
     /// Adds the origin of an input to the provenance, which is written at the end.
@@ -105,14 +135,36 @@ impl Writer {
     ///
     /// # Errors
     /// Where the shape differs from the first record's, or writing fails.
-    pub fn array<T: H5Type + Clone, D: Dimension>(&mut self, name: &str, values: ArrayView<'_, T, D>) -> Result<()> {
+    pub fn array<T: Number, D: Dimension>(&mut self, name: &str, values: ArrayView<'_, T, D>) -> Result<()> {
         let values = values.into_dyn();
         if !self.arrays.contains_key(name) {
             let dataset = create::<T>(&self.file, name, values.shape()).map_err(wrap(&self.output))?;
             self.arrays.insert(name.to_owned(), dataset);
         }
         let Some(dataset) = self.arrays.get(name) else { return Ok(()) };
-        append(dataset, self.records, &values).map_err(wrap(&self.output))
+        grow(dataset, self.records, values.shape()).map_err(wrap(&self.output))?;
+        if !MOVES || values.len() < SMALL {
+            return fill(dataset, self.records, &values).map_err(wrap(&self.output));
+        }
+        let mut bytes = Vec::with_capacity(values.len() * std::mem::size_of::<T>());
+        values.iter().for_each(|value| value.put(&mut bytes));
+        while !self.packing.has_room() {
+            self.store_next()?;
+        }
+        let (name, at) = (name.to_owned(), self.records);
+        self.packing.push(bytes.len(), move || (name, at, pack(&bytes, std::mem::size_of::<T>())));
+        Ok(())
+    }
+
+    /// Stores the oldest chunk that is being packed; false where there is none.
+    fn store_next(&mut self) -> Result<bool> {
+        let Some(packed) = self.packing.pop() else { return Ok(false) };
+        let (name, at, bytes) = packed?;
+        let bytes = bytes.map_err(Error::io("packing", self.output.shown()))?;
+        if let Some(dataset) = self.arrays.get(&name) {
+            store(dataset, at, &bytes).map_err(wrap(&self.output))?;
+        }
+        Ok(true)
     }
 
     /// Writes the record's entry of a dataset with one f32 a record.
@@ -135,6 +187,13 @@ impl Writer {
         let value = VarLenUnicode::from_str(value).unwrap_or_default();
         if let Column::Text(held) = self.column(name, || Column::Text(Vec::new())) {
             held.push(value);
+        }
+    }
+
+    /// Writes the record's entry of a dataset with some bytes a record, always as many.
+    pub fn bytes(&mut self, name: &str, values: &[u8]) {
+        if let Column::Bytes(held, _) = self.column(name, || Column::Bytes(Vec::new(), values.len())) {
+            held.extend(values);
         }
     }
 
@@ -173,6 +232,7 @@ impl Writer {
                 Column::F32(held) => flat(file, name, dataset, start, std::mem::take(held)),
                 Column::I32(held) => flat(file, name, dataset, start, std::mem::take(held)),
                 Column::Text(held) => flat(file, name, dataset, start, std::mem::take(held)),
+                Column::Bytes(held, width) => table(file, name, dataset, start, (std::mem::take(held), *width)),
                 Column::Ragged(held) => ragged(file, name, dataset, start, std::mem::take(held)),
             };
             done.map_err(wrap(&self.output))?;
@@ -189,6 +249,8 @@ impl Writer {
         if self.records == 0 {
             return Err(Fault::new("writing", "no record could be used").file(self.output.shown()).into());
         }
+        while self.store_next()? {}
+        self.arrays.values().try_for_each(|dataset| trim(dataset, self.records)).map_err(wrap(&self.output))?;
         self.flush()?;
         self.write_provenance().map_err(wrap(&self.output))?;
         self.arrays.clear();
@@ -222,18 +284,33 @@ fn create<T: H5Type>(file: &File, name: &str, record: &[usize]) -> hdf5::Result<
         .create(name)
 }
 
-fn append<T: H5Type + Clone>(dataset: &Dataset, at: usize, values: &ArrayViewD<'_, T>) -> hdf5::Result<()> {
-    let mut shape = dataset.shape();
-    if shape.get(1..) != Some(values.shape()) {
-        return Err(format!("record {at} has another shape than the first: {:?}", values.shape()).into());
+/// Makes room for record `at` of this shape.
+fn grow(dataset: &Dataset, at: usize, record: &[usize]) -> hdf5::Result<()> {
+    let shape = dataset.shape();
+    if shape.get(1..) != Some(record) {
+        return Err(format!("record {at} has another shape than the first: {record:?}").into());
     }
-    if let Some(n) = shape.first_mut() {
-        *n = at + 1;
+    match shape.first() {
+        Some(records) if *records <= at => extend(dataset, shape, at + GROWTH),
+        _ => Ok(()),
     }
-    dataset.resize(shape.clone())?;
+}
+
+/// Takes away the room that was not needed.
+fn trim(dataset: &Dataset, records: usize) -> hdf5::Result<()> {
+    extend(dataset, dataset.shape(), records)
+}
+
+fn extend(dataset: &Dataset, mut shape: Vec<usize>, records: usize) -> hdf5::Result<()> {
+    shape.iter_mut().take(1).for_each(|n| *n = records);
+    dataset.resize(shape)
+}
+
+/// Has the library pack and store record `at`.
+fn fill<T: H5Type + Clone>(dataset: &Dataset, at: usize, values: &ArrayViewD<'_, T>) -> hdf5::Result<()> {
     let whole = |n: usize| SliceOrIndex::SliceCount { start: 0, step: 1, count: n, block: 1 };
     let mut dims = vec![SliceOrIndex::SliceCount { start: at, step: 1, count: 1, block: 1 }];
-    dims.extend(shape.iter().skip(1).map(|n| whole(*n)));
+    dims.extend(values.shape().iter().map(|n| whole(*n)));
     let standard = values.as_standard_layout();
     dataset.write_slice(standard.view().insert_axis(Axis(0)), Selection::from(Hyperslab::from(dims)))
 }
@@ -255,6 +332,28 @@ fn flat<T: H5Type>(
     let end = at + values.len();
     dataset.resize(end)?;
     dataset.write_slice(&Array1::from(values), at..end)
+}
+
+/// Rows of one length.
+fn table(
+    file: &File,
+    name: &str,
+    dataset: &mut Option<Dataset>,
+    at: usize,
+    (values, width): (Vec<u8>, usize),
+) -> hdf5::Result<()> {
+    let rows = values.len() / width.max(1);
+    if rows == 0 {
+        return Ok(());
+    }
+    if dataset.is_none() {
+        let builder = file.new_dataset::<u8>().shape((0.., width)).chunk((BLOCK, width));
+        *dataset = Some(builder.shuffle().deflate(LEVEL).create(name)?);
+    }
+    let Some(dataset) = dataset else { return Ok(()) };
+    let values = ndarray::Array2::from_shape_vec((rows, width), values).map_err(|e| e.to_string())?;
+    dataset.resize((at + rows, width))?;
+    dataset.write_slice(&values, (at..at + rows, 0..width))
 }
 
 /// Lists become rows; the second axis grows with the longest list, new places hold -1.

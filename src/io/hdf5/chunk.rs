@@ -1,0 +1,328 @@
+//! Chunks of a large dataset as they are stored: shuffled, then deflated.
+//!
+//! The library packs and unpacks one chunk at a time, whatever the number of threads. Here it only moves stored bytes
+//! (H5Dwrite_chunk, H5Dread_chunk); packing is done by the threads of ours, with another deflate. Any reader of HDF5 finds
+//! what it would find otherwise: filters shuffle (id 2) and deflate (id 1, a zlib stream, RFC 1950).
+//!
+//! Shuffle puts the first bytes of all numbers before their second bytes, and so on. Of noisy numbers, the bytes that hold the
+//! lower digits do not get shorter: planes that look like that are stored as they are, which a zlib stream may hold beside
+//! deflated ones.
+
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use hdf5::datatype::ByteOrder;
+use hdf5::filters::Filter;
+use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
+use hdf5::Dataset;
+use simd_adler32::Adler32;
+
+/// Level of deflate that a dataset states.
+pub(super) const LEVEL: u8 = 1;
+/// Level at which planes are packed: at level 1, zlib-rs has fixed codes, and leaves a quarter more.
+const EFFORT: u32 = 2;
+/// Bits a byte above which deflate saves nothing; noise has 7.98 where a seventh of a record of twelve leads is looked at.
+const DENSE: f64 = 7.95;
+/// A zlib stream, deflated as fast as can be, with a window of 32 KB (RFC 1950).
+const HEADER: [u8; 2] = [0x78, 0x01];
+/// Most bytes of a block that holds them as they are.
+const BLOCK: usize = 65_535;
+/// Deflate shrinks by 1032 at most.
+const SHRINK: usize = 1032;
+/// Every so many bytes are looked at.
+const STRIDE: usize = 7;
+
+/// Whether the library moves chunks as they are stored, and says how long they are (1.10.5).
+pub(super) const MOVES: bool = cfg!(hdf5_chunks);
+
+/// Packs numbers of `width` bytes into a zlib stream: header, blocks, checksum.
+pub(super) fn pack(bytes: &[u8], width: usize) -> std::io::Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(bytes.len() + bytes.len() / 64 + 256);
+    out.extend(HEADER);
+    let (mut checksum, mut sparse) = (Adler32::new(), Vec::new());
+    for number in 0..width.max(1) {
+        let plane: Vec<u8> = bytes.iter().skip(number).step_by(width.max(1)).copied().collect();
+        checksum.write(&plane);
+        if is_dense(&plane) {
+            deflate(&sparse, &mut out)?;
+            sparse.clear();
+            plane.chunks(BLOCK).for_each(|block| keep(block, false, &mut out));
+        } else {
+            sparse.extend(plane);
+        }
+    }
+    deflate(&sparse, &mut out)?;
+    keep(&[], true, &mut out);
+    out.extend(checksum.finish().to_be_bytes());
+    Ok(out)
+}
+
+/// Adds a block that holds bytes as they are (RFC 1951, 3.2.4). It begins at a whole byte, as all before it end at one.
+fn keep(block: &[u8], is_last: bool, out: &mut Vec<u8>) {
+    let length = block.len() as u16; // `BLOCK` at most
+    out.push(u8::from(is_last));
+    out.extend(length.to_le_bytes());
+    out.extend((!length).to_le_bytes());
+    out.extend(block);
+}
+
+/// Adds deflated bytes, none of them the last block, up to a whole byte.
+fn deflate(mut bytes: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
+    let mut packer = Compress::new(Compression::new(EFFORT), false);
+    while !bytes.is_empty() || out.len() == out.capacity() {
+        out.reserve((bytes.len() / 2).max(1024));
+        let before = packer.total_in();
+        packer.compress_vec(bytes, out, FlushCompress::Sync).map_err(std::io::Error::other)?;
+        let taken = usize::try_from(packer.total_in() - before).unwrap_or(bytes.len());
+        bytes = bytes.get(taken..).unwrap_or_default();
+    } // room is left, so nothing is held back
+    Ok(())
+}
+
+/// Whether the bytes of a plane are spread so evenly that deflate would not shorten them (entropy of order 0).
+fn is_dense(plane: &[u8]) -> bool {
+    let mut counts = [0u32; 256];
+    plane.iter().step_by(STRIDE).for_each(|b| counts[usize::from(*b)] += 1);
+    let total = f64::from(counts.iter().sum::<u32>());
+    let bits = |n: &u32| f64::from(*n) * (total / f64::from(*n)).log2();
+    let entropy = counts.iter().filter(|n| **n > 0).map(bits).sum::<f64>() / total.max(1.0);
+    plane.len() >= 4096 && entropy > DENSE
+}
+
+/// Stores packed numbers as the chunk that begins with record `at`, its only one.
+///
+/// # Errors
+/// Where the library refuses.
+#[cfg(hdf5_chunks)]
+#[allow(unsafe_code)] // hdf5-metno has no call for it
+pub(super) fn store(dataset: &Dataset, at: usize, packed: &[u8]) -> hdf5::Result<()> {
+    let offset = offset(dataset, at);
+    let _alone = hdf5_sys::LOCK.lock();
+    // SAFETY: the dataset is open, the offset has one number a dimension, and the library copies the bytes before it returns;
+    // the lock is the one that hdf5-metno takes for its own calls.
+    let code = unsafe {
+        hdf5_sys::h5d::H5Dwrite_chunk(
+            dataset.id(),
+            hdf5_sys::h5p::H5P_DEFAULT,
+            0,
+            offset.as_ptr(),
+            packed.len(),
+            packed.as_ptr().cast(),
+        )
+    };
+    match code {
+        0.. => Ok(()),
+        _ => Err(format!("{}: the library does not store the chunk of record {at}", dataset.name()).into()),
+    }
+}
+
+/// The same for a library that cannot.
+#[cfg(not(hdf5_chunks))]
+pub(super) fn store(_: &Dataset, _: usize, _: &[u8]) -> hdf5::Result<()> {
+    Err("HDF5 1.10.5 is needed to store chunks".into())
+}
+
+/// How the records of a dataset are stored, where that is known well enough to unpack them here: a chunk a record, no filters
+/// but shuffle and deflate, numbers of a common type.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Packing {
+    shuffle: bool,
+    deflate: bool,
+    number: Number,
+    /// Numbers of a record.
+    count: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Number {
+    F32,
+    F64,
+    I16,
+}
+
+impl Number {
+    fn width(self) -> usize {
+        match self {
+            Number::I16 => 2,
+            Number::F32 => 4,
+            Number::F64 => 8,
+        }
+    }
+
+    fn value(self, bytes: &[u8]) -> f64 {
+        match (self, bytes) {
+            (Number::F32, &[a, b, c, d]) => f64::from(f32::from_le_bytes([a, b, c, d])),
+            (Number::I16, &[a, b]) => f64::from(i16::from_le_bytes([a, b])),
+            (Number::F64, &[a, b, c, d, e, f, g, h]) => f64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            _ => f64::NAN,
+        }
+    }
+}
+
+impl Packing {
+    /// That of a dataset of records; none where the library must unpack it.
+    pub(super) fn of(dataset: &Dataset) -> Option<Packing> {
+        let (shape, chunk) = (dataset.shape(), dataset.chunk()?);
+        let is_one = MOVES && chunk.first() == Some(&1) && chunk.get(1..) == shape.get(1..);
+        let kind = dataset.dtype().ok()?;
+        let number = match kind.to_descriptor().ok()? {
+            TypeDescriptor::Float(FloatSize::U4) => Number::F32,
+            TypeDescriptor::Float(FloatSize::U8) => Number::F64,
+            TypeDescriptor::Integer(IntSize::U2) => Number::I16,
+            _ => return None,
+        };
+        let (shuffle, deflate) = match dataset.filters().as_slice() {
+            [] => (false, false),
+            [Filter::Shuffle] => (true, false),
+            [Filter::Deflate(_)] => (false, true),
+            [Filter::Shuffle, Filter::Deflate(_)] => (true, true),
+            _ => return None,
+        };
+        let count = shape.iter().skip(1).try_fold(1usize, |n, d| n.checked_mul(*d))?;
+        let packing = Packing { shuffle, deflate, number, count };
+        (is_one && kind.byte_order() == ByteOrder::LittleEndian).then_some(packing)
+    }
+
+    /// The numbers of a stored chunk; none where it is not what it should be: the library says what is wrong.
+    pub(super) fn unpack(&self, stored: &[u8]) -> Option<Vec<f64>> {
+        let width = self.number.width();
+        let size = self.count.checked_mul(width)?;
+        let mut inflated = Vec::new();
+        let bytes = if self.deflate {
+            if size / SHRINK > stored.len() {
+                return None; // before anything is allocated
+            }
+            inflated.reserve_exact(size.checked_add(1)?); // one more, so that what is too long is seen
+            let mut unpacker = Decompress::new(true);
+            let status = unpacker.decompress_vec(stored, &mut inflated, FlushDecompress::Finish).ok()?;
+            (status == Status::StreamEnd).then_some(inflated.as_slice())?
+        } else {
+            stored
+        };
+        if bytes.len() != size {
+            return None;
+        }
+        if !self.shuffle {
+            return Some(bytes.chunks_exact(width).map(|bytes| self.number.value(bytes)).collect());
+        }
+        let planes: Vec<&[u8]> = bytes.chunks_exact(self.count.max(1)).collect();
+        match planes.as_slice() {
+            [a, b, c, d] if self.number == Number::F32 => {
+                let whole = a.iter().zip(*b).zip(c.iter().zip(*d));
+                Some(whole.map(|((a, b), (c, d))| f64::from(f32::from_le_bytes([*a, *b, *c, *d]))).collect())
+            }
+            planes => {
+                let mut number = [0u8; 8];
+                let value = |n: usize| {
+                    number.iter_mut().zip(planes).for_each(|(byte, plane)| *byte = plane.get(n).copied().unwrap_or(0));
+                    self.number.value(number.get(..width).unwrap_or_default())
+                };
+                Some((0..self.count).map(value).collect())
+            }
+        }
+    }
+}
+
+#[cfg(hdf5_chunks)]
+#[allow(unsafe_code)] // hdf5-metno-sys has only H5Dget_chunk_info_by_coord, which walks past all chunks before
+extern "C" {
+    fn H5Dget_chunk_storage_size(dataset: hdf5_sys::h5i::hid_t, offset: *const u64, size: *mut u64) -> i32;
+}
+
+/// The chunk of record `at` as it is stored, with all filters applied; none where there is no such chunk. `most` bytes at most.
+#[cfg(hdf5_chunks)]
+#[allow(unsafe_code)] // hdf5-metno has no call for it
+pub(super) fn load(dataset: &Dataset, at: usize, most: u64) -> Option<Vec<u8>> {
+    let offset = offset(dataset, at);
+    let (mut size, mut mask) = (0u64, 0u32);
+    let _alone = hdf5_sys::LOCK.lock();
+    // SAFETY: as in `store`; the size is written to a number of the type that the library takes.
+    let code = unsafe { H5Dget_chunk_storage_size(dataset.id(), offset.as_ptr(), &mut size) };
+    let size = usize::try_from(size).ok().filter(|n| code >= 0 && *n > 0 && *n as u64 <= most)?;
+    let mut stored = vec![0u8; size];
+    // SAFETY: the buffer has the size that the library just said, and nobody else uses the library in between.
+    let code = unsafe {
+        hdf5_sys::h5d::H5Dread_chunk1(
+            dataset.id(),
+            hdf5_sys::h5p::H5P_DEFAULT,
+            offset.as_ptr(),
+            &mut mask,
+            stored.as_mut_ptr().cast(),
+        )
+    };
+    (code >= 0 && mask == 0).then_some(stored)
+}
+
+/// The same for a library that cannot.
+#[cfg(not(hdf5_chunks))]
+pub(super) fn load(_: &Dataset, _: usize, _: u64) -> Option<Vec<u8>> {
+    None
+}
+
+/// Where the chunk of record `at` begins.
+#[cfg(hdf5_chunks)]
+fn offset(dataset: &Dataset, at: usize) -> Vec<u64> {
+    let mut offset = vec![0u64; dataset.ndim()];
+    offset.iter_mut().take(1).for_each(|first| *first = at as u64);
+    offset
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    /// Noise in the lower two bytes, most of the third, and nothing in the fourth.
+    fn numbers() -> Vec<f32> {
+        let mix = |n: u32| (n ^ (n >> 15)).wrapping_mul(0x85eb_ca77);
+        (0..70_000u32).map(|n| f32::from_bits(0x3f80_0000 | (mix(n.wrapping_mul(0x9e37_79b1)) >> 9))).collect()
+    }
+
+    fn packing(deflate: bool, count: usize) -> Packing {
+        Packing { shuffle: true, deflate, number: Number::F32, count }
+    }
+
+    #[test]
+    fn dense_planes_are_kept_and_the_others_deflated() {
+        let bytes: Vec<u8> = numbers().iter().flat_map(|v| v.to_le_bytes()).collect();
+        let plane = |number: usize| bytes.iter().skip(number).step_by(4).copied().collect::<Vec<u8>>();
+        assert_eq!([0, 1, 2, 3].map(|number| is_dense(&plane(number))), [true, true, false, false]);
+        let packed = pack(&bytes, 4).unwrap();
+        assert!((140_000..220_000).contains(&packed.len()), "{}", packed.len());
+        assert_eq!(packed[..7], [0x78, 0x01, 0, 0xff, 0xff, 0, 0]); // a block of 65,535 bytes
+        let mut unpacked = Vec::new();
+        flate2::read::ZlibDecoder::new(packed.as_slice()).read_to_end(&mut unpacked).unwrap();
+        assert_eq!(unpacked, [0, 1, 2, 3].map(plane).concat());
+    }
+
+    #[test]
+    fn what_is_packed_is_unpacked() {
+        for x in [numbers(), vec![0.0; 5000], vec![1.5], vec![]] {
+            let bytes: Vec<u8> = x.iter().flat_map(|v| v.to_le_bytes()).collect();
+            let packed = pack(&bytes, 4).unwrap();
+            let found = packing(true, x.len()).unpack(&packed);
+            assert_eq!(found.unwrap(), x.iter().map(|v| f64::from(*v)).collect::<Vec<_>>());
+            assert!(x.len() < 5000 || packed.len() < bytes.len(), "{} of {}", packed.len(), bytes.len());
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_too_short_or_damaged_is_left_to_the_library() {
+        let bytes: Vec<u8> = numbers().iter().flat_map(|v| v.to_le_bytes()).collect();
+        let packed = pack(&bytes, 4).unwrap();
+        assert!(packing(true, 70_000).unpack(&packed).is_some());
+        for count in [69_999, 70_001, usize::MAX] {
+            assert!(packing(true, count).unpack(&packed).is_none(), "{count}");
+        }
+        assert!(packing(true, 70_000).unpack(&packed[..packed.len() / 2]).is_none());
+        assert!(packing(true, 70_000).unpack(&packed[1..]).is_none());
+        assert!(packing(false, 70_000).unpack(&bytes[1..]).is_none());
+        assert!(packing(true, 1 << 40).unpack(&packed).is_none()); // terabytes
+    }
+
+    #[test]
+    fn unshuffled_whole_numbers_are_read() {
+        let plain = Packing { shuffle: false, deflate: false, number: Number::I16, count: 2 };
+        assert_eq!(plain.unpack(&[1, 0, 0xfe, 0xff]).unwrap(), [1.0, -2.0]);
+        let shuffled = Packing { shuffle: true, ..plain };
+        assert_eq!(shuffled.unpack(&[1, 0xfe, 0, 0xff]).unwrap(), [1.0, -2.0]);
+    }
+}
