@@ -7,7 +7,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .NOTPARALLEL:
-.PHONY: help setup demo test fmt clippy unit doc size bench fuzz weights evaluate rpeaks ablations miri install check-cuda clean
+.PHONY: help setup demo test fmt clippy unit doc size bench throughput fuzz weights evaluate rpeaks ablations miri install check-cuda clean
 
 CARGO_TARGET_DIR ?= target
 BIN = $(CARGO_TARGET_DIR)/release
@@ -21,6 +21,7 @@ help:
 	@echo 'make demo        build the programs and run the pipeline of the README on testdata/, into demo/'
 	@echo 'make test        format, lints, tests, documentation'
 	@echo 'make bench       seconds and GFLOP/s at the published size, beside PyTorch (a quarter of an hour)'
+	@echo 'make throughput  records a second of ecg-prep, beside scipy and neurokit2 (part of make bench; three minutes)'
 	@echo 'make fuzz        every reader on mutated files, ten minutes each (TIME=seconds, JOBS=n, TARGETS="edf scp")'
 	@echo 'make weights     train the bundled weights on simulated hearts (hours; goes on where it was stopped)'
 	@echo 'make evaluate    what the bundled weights do on fresh simulated hearts (SEED=n, COUNT=n; ten minutes)'
@@ -69,7 +70,10 @@ miri: setup
 	@$(ENV) MIRIFLAGS='-Zmiri-disable-isolation -Zmiri-ignore-leaks' cargo +nightly miri test --locked --lib kernel::
 
 bench: setup
-	@$(ENV) export FEATURES; .ci/bench.sh
+	@$(ENV) export FEATURES; .ci/bench.sh; .ci/throughput.sh
+
+throughput: setup
+	@$(ENV) export FEATURES; .ci/throughput.sh
 
 # Ten minutes for each reader: hours in all.
 TIME ?= 600

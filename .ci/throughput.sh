@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Records a second of ecg-prep and of the same chain in Python, in one run: ours, Python, ours, Python. `make throughput`.
+#
+# COUNT=n   records (10000): simulated, 500 distinct ones repeated under other ids, in target/throughput (5 GB at most)
+# PYTHON=n  of these for Python (400), whose rate is taken
+# THREADS=n threads of ours, and processes of Python in a second run (2); 1 on a machine with one free core
+# KEEP=1    keeps the files
+set -euo pipefail
+cd "$(dirname "$0")/.."
+count=${COUNT:-10000} some=${PYTHON:-400} threads=${THREADS:-2} folder=$PWD/target/throughput
+.ci/setup.sh peers || { echo "bench note: neurokit2 and scipy could not be fetched, so the comparison is left out"; exit 0; }
+python=target/setup/peers/bin/python
+log=$(mktemp)
+if [ "${KEEP:-}" != 1 ]; then trap 'rm -rf "$log" "$folder"' EXIT; else trap 'rm -f "$log"' EXIT; fi
+rm -rf "$folder"
+
+# rate FILE START: one Python process.
+rate() { "$python" .ci/throughput.py "$folder/ecg.h5" "$folder/$1" "$2" "$some"; }
+# processes N: so many at once, their rates together.
+processes() {
+  for k in $(seq 0 $(($1 - 1))); do rate "python$k.h5" $((k * some)) & done | awk -v n="$1" '{ sum += $1 } END { printf "%.2f", sum; exit NR != n }'
+}
+cargo bench --locked ${FEATURES:-} --bench throughput --no-run
+for _ in 1 2; do
+  cargo bench --locked ${FEATURES:-} --bench throughput -- "$folder" "COUNT=$count" "THREADS=$threads" 2>/dev/null | tee -a "$log"
+  for n in $(seq 1 "$threads"); do
+    sum=$(processes "$n")
+    echo "bench python records_per_second=$sum processes=$n" | tee -a "$log"
+  done
+done
+"$python" .ci/throughput.py --compare "$folder/python0.h5" "$folder/clean.h5" 0
+awk -v count="$count" -v threads="$threads" '
+  /^bench ecg_prep seconds/ { split($4, r, "="); ours += r[2]; split($5, m, "="); if (m[2] > peak) peak = m[2] }
+  /^bench python/ { split($3, r, "="); split($4, p, "="); python[p[2]] += r[2] }
+  END { printf "bench ecg_prep_against_python threads=%d", threads
+        for (n = 1; n <= threads; n++) printf " of_%d_process%s=%.1f", n, n > 1 ? "es" : "", ours / python[n]
+        printf " peak_mb=%d records=%d\n", peak, count }' "$log"
