@@ -19,6 +19,9 @@ use ndarray::{Array1, Array2, ArrayView2, Axis};
 /// What is added to the covariance, of its mean diagonal: directions that vary less are noise.
 const FLOOR: f64 = 3e-3;
 
+/// Variance between people below which it is rounding, of the square of their mean.
+const ROUNDING: f64 = 1e-14;
+
 /// The weights to start with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
@@ -45,7 +48,8 @@ pub fn condition(features: &[Array2<f64>], drawn: ArrayView2<'_, f64>) -> Option
         covariance += &column.dot(&column.t());
     }
     covariance /= n;
-    let floor = FLOOR * covariance.diag().mean()?;
+    let variance = covariance.diag().mean().filter(|v| *v > ROUNDING * length * length)?;
+    let floor = FLOOR * variance;
     covariance.diag_mut().mapv_inplace(|v| v + floor);
     let lower = cholesky(&covariance)?;
 
