@@ -14,7 +14,7 @@ use crate::program::{example, names, program, refuses, run, shell, succeed, text
 #[cfg(unix)]
 fn ended(words: &[&str], signal: (&str, i32), input: &[u8], begun: impl Fn(&Path) -> bool) -> [Vec<String>; 2] {
     let (out, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let entries: Vec<(String, Vec<u8>)> = (0..60).map(|k| (format!("{k}.csv"), csv().into_bytes())).collect();
+    let entries: Vec<(String, Vec<u8>)> = (0..400).map(|k| (format!("{k}.csv"), csv().into_bytes())).collect();
     let entries: Vec<(&str, Vec<u8>)> = entries.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
     write_zip(&out.path().join("z.zip"), &entries);
     let mut command = program("ecg-prep", out.path());
