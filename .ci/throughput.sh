@@ -33,5 +33,5 @@ awk -v count="$count" -v threads="$threads" '
   /^bench ecg_prep seconds/ { split($4, r, "="); ours += r[2]; split($5, m, "="); if (m[2] > peak) peak = m[2] }
   /^bench python/ { split($3, r, "="); split($4, p, "="); python[p[2]] += r[2] }
   END { printf "bench ecg_prep_against_python threads=%d", threads
-        for (n = 1; n <= threads; n++) printf " of_%d_process%s=%.1f", n, n > 1 ? "es" : "", ours / python[n]
+        for (n = 1; n <= threads; n++) printf " of_%d_process%s=%.1f", n, (n > 1 ? "es" : ""), ours / python[n]
         printf " peak_mb=%d records=%d\n", peak, count }' "$log"
