@@ -18,17 +18,26 @@ fn held() -> MutexGuard<'static, Option<HashSet<PathBuf>>> {
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Makes something under the lock, so that no signal comes between making and noting it.
-fn hold<T>(make: impl FnOnce() -> io::Result<T>, path: impl FnOnce(&T) -> PathBuf) -> io::Result<T> {
-    let mut held = held();
-    let made = make()?;
-    held.get_or_insert_with(HashSet::new).insert(path(&made));
-    Ok(made)
+/// A place that is held; let go when it is dropped, after what lies there.
+#[derive(Debug)]
+struct Held(PathBuf);
+
+impl Held {
+    /// Makes something under the lock, so that no signal comes between making and noting it.
+    fn new<T>(make: impl FnOnce() -> io::Result<T>, path: impl FnOnce(&T) -> &Path) -> io::Result<(T, Held)> {
+        let mut held = held();
+        let made = make()?;
+        let path = path(&made).to_owned();
+        held.get_or_insert_with(HashSet::new).insert(path.clone());
+        Ok((made, Held(path)))
+    }
 }
 
-fn release(path: &Path) {
-    if let Some(held) = held().as_mut() {
-        held.remove(path);
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(held) = held().as_mut() {
+            held.remove(&self.0);
+        }
     }
 }
 
@@ -43,9 +52,12 @@ pub fn remove_all() {
     std::mem::forget(held);
 }
 
-/// A temporary file.
+/// A temporary file. Fields are dropped in turn: the file goes before its place is let go.
 #[derive(Debug)]
-pub struct ScratchFile(Option<NamedTempFile>);
+pub struct ScratchFile {
+    file: NamedTempFile,
+    held: Held,
+}
 
 impl ScratchFile {
     /// Makes one in `TMPDIR`.
@@ -53,12 +65,13 @@ impl ScratchFile {
     /// # Errors
     /// Where the system refuses.
     pub fn new() -> io::Result<ScratchFile> {
-        hold(NamedTempFile::new, |file| file.path().to_owned()).map(|file| ScratchFile(Some(file)))
+        let (file, held) = Held::new(NamedTempFile::new, NamedTempFile::path)?;
+        Ok(ScratchFile { file, held })
     }
 
     /// Its name.
     pub fn path(&self) -> &Path {
-        self.0.as_ref().map_or(Path::new(""), NamedTempFile::path)
+        self.file.path()
     }
 
     /// The open file.
@@ -66,36 +79,27 @@ impl ScratchFile {
     /// # Errors
     /// Where the system refuses another handle.
     pub fn file(&self) -> io::Result<fs::File> {
-        let file = self.0.as_ref().map(|file| file.as_file().try_clone());
-        file.unwrap_or_else(|| Err(io::Error::from(io::ErrorKind::NotFound)))
+        self.file.as_file().try_clone()
     }
 
     /// Moves it to `path`, in a folder that is held itself.
     ///
     /// # Errors
     /// Where it cannot be moved.
-    pub fn persist(mut self, path: &Path) -> io::Result<()> {
-        let Some(file) = self.0.take() else { return Ok(()) };
-        let before = file.path().to_owned();
+    pub fn persist(self, path: &Path) -> io::Result<()> {
+        let ScratchFile { file, held } = self;
         let moved = file.persist(path).map(drop).map_err(|e| e.error);
-        release(&before);
+        drop(held);
         moved
     }
 }
 
-impl Drop for ScratchFile {
-    fn drop(&mut self) {
-        if let Some(file) = self.0.take() {
-            let path = file.path().to_owned();
-            drop(file);
-            release(&path);
-        }
-    }
-}
-
-/// A temporary folder.
+/// A temporary folder. Fields are dropped in turn: the folder goes before its place is let go.
 #[derive(Debug)]
-pub struct ScratchFolder(Option<TempDir>);
+pub struct ScratchFolder {
+    folder: TempDir,
+    _held: Held,
+}
 
 impl ScratchFolder {
     /// Makes one in `TMPDIR`.
@@ -103,22 +107,13 @@ impl ScratchFolder {
     /// # Errors
     /// Where the system refuses.
     pub fn new() -> io::Result<ScratchFolder> {
-        hold(TempDir::new, |folder| folder.path().to_owned()).map(|folder| ScratchFolder(Some(folder)))
+        let (folder, held) = Held::new(TempDir::new, TempDir::path)?;
+        Ok(ScratchFolder { folder, _held: held })
     }
 
     /// Its name.
     pub fn path(&self) -> &Path {
-        self.0.as_ref().map_or(Path::new(""), TempDir::path)
-    }
-}
-
-impl Drop for ScratchFolder {
-    fn drop(&mut self) {
-        if let Some(folder) = self.0.take() {
-            let path = folder.path().to_owned();
-            drop(folder);
-            release(&path);
-        }
+        self.folder.path()
     }
 }
 
