@@ -27,10 +27,8 @@ pub fn protect<'a>(paths: impl IntoIterator<Item = &'a Path>) {
     let inputs = inputs.get_or_insert_with(HashSet::new);
     let mut folders: HashMap<PathBuf, PathBuf> = HashMap::new(); // a cohort lies in few folders
     for path in paths.into_iter().filter(|path| *path != Path::new("-")) {
-        let path = follow(path);
-        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        let resolved = folders.entry(folder).or_insert_with_key(|folder| real(folder));
-        inputs.insert(path.file_name().map_or(path.clone(), |name| resolved.join(name)));
+        let known = |folder: &Path| folders.entry(folder.to_owned()).or_insert_with(|| real(folder)).clone();
+        inputs.insert(resolve(path, known));
     }
 }
 
@@ -83,9 +81,6 @@ impl Output {
     /// under way has the same destination.
     pub fn begin(path: &Path, binary: bool) -> Result<Output> {
         let destination = destination(path, binary)?;
-        if let Destination::File(file) = &destination {
-            refuse_input(file, path)?;
-        }
         let folder = match &destination {
             Destination::File(path) => match path.parent() {
                 Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -184,7 +179,7 @@ impl Folder {
         if path.exists() && !path.is_dir() {
             return Err(Error::usage(format!("output {shown} is a file, expected a folder")));
         }
-        let destination = resolve(path);
+        let destination = resolve(path, real);
         let parent = destination.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut builder = tempfile::Builder::new();
         builder.prefix(".ecgflow-").suffix(".unfinished");
@@ -266,10 +261,7 @@ impl Drop for Folder {
 /// # Errors
 /// Why it cannot.
 pub fn look(path: &Path, binary: bool) -> Result<()> {
-    match destination(path, binary)? {
-        Destination::File(file) => refuse_input(&file, path),
-        _ => Ok(()),
-    }
+    destination(path, binary).map(drop)
 }
 
 fn destination(path: &Path, binary: bool) -> Result<Destination> {
@@ -285,28 +277,26 @@ fn destination(path: &Path, binary: bool) -> Result<Destination> {
             Err(Error::usage(format!("output {} is a directory, expected a file", path.display())))
         }
         Ok(about) if !about.is_file() => Ok(Destination::Special(path.to_owned())),
-        _ => Ok(Destination::File(resolve(path))),
+        _ => {
+            let file = resolve(path, real);
+            refuse_input(&file, path)?;
+            Ok(Destination::File(file))
+        }
     }
 }
 
 /// The file that a path means: behind its symbolic links, also where there is no file yet, and under one name however the
-/// path is spelt.
-fn resolve(path: &Path) -> PathBuf {
-    let path = follow(path);
-    match (path.parent(), path.file_name()) {
-        (Some(folder), Some(name)) => real(folder).join(name),
-        _ => path,
-    }
-}
-
-/// The path behind symbolic links.
-fn follow(path: &Path) -> PathBuf {
+/// path is spelt; `real` names a folder.
+fn resolve(path: &Path, real: impl FnOnce(&Path) -> PathBuf) -> PathBuf {
     let mut path = path.to_owned();
     for _ in 0..LINKS {
         let Ok(to) = std::fs::read_link(&path) else { break };
         path = path.parent().unwrap_or(Path::new("")).join(to);
     }
-    path
+    match (path.parent(), path.file_name()) {
+        (Some(folder), Some(name)) => real(folder).join(name),
+        _ => path,
+    }
 }
 
 /// The one name of a folder; what was given where there is none.
