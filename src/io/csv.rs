@@ -126,7 +126,7 @@ fn stated_unit(source: &Source, given: Option<Unit>) -> Result<Option<Unit>> {
     let mut units = comments.filter_map(|line| line.trim().strip_prefix("unit:").map(str::to_owned));
     let Some(line) = units.next() else { return Ok(given) };
     match line.split(';').next().unwrap_or_default().trim() {
-        "sd" => Err(unstated::standardised(Fault::new(DOING, "")).into()),
+        "sd" => Err(unstated::not_mv(Fault::new(DOING, ""), "sd").into()),
         unit => unstated::stated_unit(Some(unit).filter(|unit| Unit::parse(unit).is_some()), given),
     }
 }

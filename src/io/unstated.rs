@@ -63,9 +63,9 @@ pub fn stated_unit(stated: Option<&str>, given: Option<Unit>) -> Result<Option<U
     }
 }
 
-/// Refuses leads that `ecg-prep` standardised: they are standard deviations, which nothing turns back into mV.
-pub fn standardised(fault: Fault) -> Fault {
-    let fault = fault.field("unit").expected("mV", "sd");
+/// Refuses leads that `ecg-prep` left in another unit: standard deviations (`sd`), which nothing turns back into mV.
+pub fn not_mv(fault: Fault, unit: &str) -> Fault {
+    let fault = fault.field("unit").expected("mV", unit);
     fault.hint("prepare the original ECGs with ecg-prep --preset clean or raw")
 }
 

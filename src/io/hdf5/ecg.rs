@@ -129,11 +129,7 @@ fn unit(reader: &Reader, ecg: &Dataset, given: Option<Unit>) -> Result<Unit> {
 /// Refuses what `ecg-prep` standardised. A file that says no unit holds mV.
 fn in_mv(reader: &Reader) -> Result<()> {
     match reader.text("unit", None) {
-        Some(unit) if unit == "sd" => Err(unstated::standardised(reader.fault("")).into()),
-        Some(unit) if unit != "mV" => {
-            let fault = reader.fault("").field("unit").expected("mV", unit);
-            Err(fault.hint("prepare the original ECGs with ecg-prep --preset clean or raw").into())
-        }
+        Some(unit) if unit != "mV" => Err(unstated::not_mv(reader.fault(""), &unit).into()),
         _ => Ok(()),
     }
 }
