@@ -14,6 +14,9 @@ use super::{npy, ReadOptions, Recordings, Source};
 use crate::data::ecg::LEADS;
 use crate::error::{Error, Fault, Result};
 
+/// An archive that is read where its entries lie.
+type Archive = ZipArchive<BufReader<File>>;
+
 const DOING: &str = "reading NPZ archive";
 /// Deflate shrinks by at most 1032; an entry that unfolds further is no honest one.
 const SHRINK: u64 = 1100;
@@ -33,7 +36,7 @@ pub fn recognise(head: &[u8], _name: &str) -> bool {
 /// Where the archive is malformed, the array is not there or is one of several, and where [`npy::open`] refuses it.
 pub fn open(source: Source, options: &ReadOptions) -> Result<Recordings> {
     let shown = source.shown().to_owned();
-    let names = choose(&source, options).map_err(|e| e.in_file(&shown))?;
+    let (mut archive, names) = choose(&source, options).map_err(|e| e.in_file(&shown))?;
     let (options, each) = (options.clone(), names.len() > 1);
     let mut records = names.into_iter().map(move |name| {
         let stem = if each { plain(name.rsplit('/').next().unwrap_or(&name)) } else { source.stem() };
@@ -41,7 +44,7 @@ pub fn open(source: Source, options: &ReadOptions) -> Result<Recordings> {
             let (shown, name) = (source.shown().to_owned(), plain(&name));
             move |e: Error| e.in_file(&shown).or_hint(format!("the array is {name}"))
         };
-        let records = unpack(&source, &name).and_then(|array| npy::open_named(array, &options, &stem));
+        let records = unpack(&mut archive, &source, &name).and_then(|array| npy::open_named(array, &options, &stem));
         let records = records.map_err(&renamed)?;
         Ok(Box::new(records.map(move |record| record.map_err(&renamed))) as Recordings)
     });
@@ -61,14 +64,10 @@ fn plain(name: &str) -> String {
     name.strip_suffix(".npy").unwrap_or(name).to_owned()
 }
 
-fn archive(source: &Source) -> Result<ZipArchive<BufReader<File>>> {
+/// The archive, and the names of the arrays to read: what `--dataset` says, else the only one that may hold ECGs, else all that are one each.
+fn choose(source: &Source, options: &ReadOptions) -> Result<(Archive, Vec<String>)> {
     let file = File::open(source.path()).map_err(Error::io("opening", source.shown()))?;
-    ZipArchive::new(BufReader::new(file)).map_err(|e| damaged(&e.to_string()))
-}
-
-/// The names of the arrays to read: what `--dataset` says, else the only one that may hold ECGs, else all that are one each.
-fn choose(source: &Source, options: &ReadOptions) -> Result<Vec<String>> {
-    let mut archive = archive(source)?;
+    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|e| damaged(&e.to_string()))?;
     let mut names: Vec<String> = archive.file_names().flatten().map(|name| name.into_owned()).collect();
     names.sort();
     let chosen = match &options.dataset {
@@ -82,19 +81,18 @@ fn choose(source: &Source, options: &ReadOptions) -> Result<Vec<String>> {
         let fault = Fault::new(DOING, "").expected(options.dataset.as_deref().unwrap_or("an array of ECGs"), listed);
         return Err(fault.hint("name one of its arrays with --dataset").into());
     }
-    Ok(chosen)
+    Ok((archive, chosen))
 }
 
 /// An array in a temporary file.
-fn unpack(source: &Source, name: &str) -> Result<Source> {
-    let mut archive = archive(source)?;
+fn unpack(archive: &mut Archive, source: &Source, name: &str) -> Result<Source> {
     let mut entry = archive.by_name(name).map_err(|e| damaged(&e.to_string()))?;
     let most = entry.compressed_size().saturating_mul(SHRINK).saturating_add(SLACK);
     Source::spool(&mut entry.by_ref().take(most), source.shown())
 }
 
 /// The only array of two or three dimensions; where there are several, those that fit the leads, if each is one record.
-fn may_hold(archive: &mut ZipArchive<BufReader<File>>, names: &[String], options: &ReadOptions) -> Result<Vec<String>> {
+fn may_hold(archive: &mut Archive, names: &[String], options: &ReadOptions) -> Result<Vec<String>> {
     let mut found: Vec<(&String, Vec<usize>)> = Vec::new();
     for name in names.iter().filter(|name| name.ends_with(".npy")) {
         let mut entry = archive.by_name(name).map_err(|e| damaged(&e.to_string()))?;
