@@ -321,7 +321,7 @@ impl Job for Work<'_> {
             let left = Left { start, row: c, step: 1, segments, hop };
             let c = Shared::new(&mut m);
             let store = Store { c, first: point * m_point, row: o, bias: &[], adds: false };
-            product::<S, Single, _>(left, rows, weight.at(point, segments), &store);
+            product::<S, Single, _>(left, rows, weight.at(point), &store);
         }
         convolution.restore::<S>(piece, &m, m_point);
     }
@@ -362,9 +362,9 @@ pub fn cube(isa: Isa, cube: Cube<'_>, x: &[f32], y: &mut [f32], adds: bool) {
     assert!(bias.is_empty() || bias.len() == channels.1);
     assert!(before.is_none_or(|b| !doubles && [b.scale.len(), b.offset.len()] == [channels.0; 2]));
     let padded = (channels.0.next_multiple_of(isa.lanes()), channels.1.next_multiple_of(isa.lanes()));
-    let transformed = Transformed::new(isa, weight, direction, channels);
-    let (zeros, y) = (vec![0.0; channels.0], Shared::new(y));
     let reach = usize::from(!alone);
+    let transformed = Transformed::new(isa, weight, direction, channels, 2 * reach + 1);
+    let (zeros, y) = (vec![0.0; channels.0], Shared::new(y));
     let convolution = Convolution { x, map, zoom, reach, channels, padded, bias, adds, before, y, zeros: &zeros };
     convolution.pieces(rayon::current_num_threads()).into_par_iter().for_each(|piece| {
         // SAFETY: `isa` is here; the sizes were checked; the pieces do not overlap.

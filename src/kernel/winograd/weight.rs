@@ -26,7 +26,7 @@ unsafe fn weight_points<S: Simd>(g: [S::V; TAPS]) -> [S::V; IN] {
     ]
 }
 
-/// The kernel in the transform domain: for each point a right factor of (3 frames x channels, outputs).
+/// The kernel in the transform domain: for each point a right factor of (frames x channels, outputs).
 pub(super) struct Transformed {
     words: Buffer,
     right: Right,
@@ -50,6 +50,8 @@ struct TransformPanel<'a> {
     channels: (usize, usize),
     /// Channels of input with those that fill the last vector.
     padded: usize,
+    /// Frames of the kernel, from the middle: 3 or 1.
+    frames: usize,
     panel: usize,
     out: Shared<'a>,
     point: usize,
@@ -75,8 +77,8 @@ impl Job for TransformPanel<'_> {
     unsafe fn run<S: Simd>(self) {
         let (width, (channels, outputs)) = (2 * S::LANES, self.channels);
         let first = self.panel * width;
-        for (dt, c) in (0..TAPS).flat_map(|dt| (0..channels).map(move |c| (dt, c))) {
-            let row = (dt * self.padded + c) * width;
+        for (frame, c) in (0..self.frames).flat_map(|frame| (0..channels).map(move |c| (frame, c))) {
+            let (dt, row) = (frame + (TAPS - self.frames) / 2, (frame * self.padded + c) * width);
             for half in 0..2 {
                 let mut taps = [[0f32; 16]; TAPS * TAPS];
                 for lane in 0..S::LANES.min(outputs.saturating_sub(first + half * S::LANES)) {
@@ -92,7 +94,7 @@ impl Job for TransformPanel<'_> {
                 for y in 0..IN {
                     let line = weight_points::<S>([columns[0][y], columns[1][y], columns[2][y]]);
                     for (x, v) in line.into_iter().enumerate() {
-                        let at = (y * IN + x) * self.point + self.panel * TAPS * self.padded * width + row;
+                        let at = (y * IN + x) * self.point + self.panel * self.frames * self.padded * width + row;
                         S::store(self.out.at(at + half * S::LANES, S::LANES), v);
                     }
                 }
@@ -102,25 +104,25 @@ impl Job for TransformPanel<'_> {
 }
 
 impl Transformed {
-    /// G g G^T of every kernel.
-    pub fn new(isa: Isa, weight: &[f32], direction: Direction, channels: (usize, usize)) -> Self {
+    /// G g G^T of the middle `frames` of every kernel: 3 or 1.
+    pub fn new(isa: Isa, weight: &[f32], direction: Direction, channels: (usize, usize), frames: usize) -> Self {
         let (width, padded) = (2 * isa.lanes(), channels.0.next_multiple_of(isa.lanes()));
         let panels = channels.1.div_ceil(width);
-        let point = panels * TAPS * padded * width;
+        let point = panels * frames * padded * width;
         let mut words = Buffer::zeros(POINTS * point);
         let out = Shared::new(&mut words);
         (0..panels).into_par_iter().for_each(|panel| {
-            let job = TransformPanel { weight, direction, channels, padded, panel, out, point };
+            let job = TransformPanel { weight, direction, channels, padded, frames, panel, out, point };
             // SAFETY: `isa` is here; each panel is written by one thread, within the 36 points.
             unsafe { dispatch(isa, job) };
         });
-        let right = Right { start: words.as_ptr(), depth: padded, width, panel: TAPS * padded * width, n: channels.1 };
+        let right =
+            Right { start: words.as_ptr(), depth: padded, width, panel: frames * padded * width, n: channels.1 };
         Transformed { words, right, point }
     }
 
-    /// The right factor of a point, of the middle `frames` of the kernel's three: 3 or 1.
-    pub fn at(&self, point: usize, frames: usize) -> Right {
-        let skipped = (TAPS - frames) / 2 * self.right.depth * self.right.width;
-        Right { start: self.words[point * self.point + skipped..].as_ptr(), ..self.right }
+    /// The right factor of a point.
+    pub fn at(&self, point: usize) -> Right {
+        Right { start: self.words[point * self.point..].as_ptr(), ..self.right }
     }
 }

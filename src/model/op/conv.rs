@@ -140,13 +140,14 @@ impl Cube3 {
         Map { t, h: h * zoom, w: w * zoom }
     }
 
-    /// Clips of one frame are worked on together, as the frames of one map.
-    fn together(clips: usize, map: Map) -> (usize, Map, bool) {
-        if map.t == 1 {
-            (1, Map { t: clips, ..map }, true)
-        } else {
-            (clips, map, false)
-        }
+    /// What a convolution of clips (B, T, H, W, C) with that kernel and bias (O) computes at a time, and how many times: clips
+    /// of one frame are worked on together, as the frames of one map.
+    fn parts<'a>(&self, dims: &[usize], weight: &'a [f32], bias: &'a [f32]) -> Result<(usize, Cube<'a>)> {
+        let ((clips, map, c), o) = (sizes(dims)?, bias.len());
+        let (map, alone) = (self.map(map), map.t == 1);
+        let (parts, map) = if alone { (1, Map { t: clips, ..map }) } else { (clips, map) };
+        let (doubles, direction) = (self.doubles, Direction::Forward);
+        Ok((parts, Cube { map, doubles, alone, channels: (c, o), weight, direction, bias, before: None }))
     }
 }
 
@@ -154,25 +155,22 @@ impl Operation for Cube3 {
     const NAME: &'static str = "conv3x3x3";
 
     fn forward(&self, [x, weight, bias]: [&[f32]; 3], dims: [&[usize]; 3]) -> Result<(Vec<f32>, Vec<usize>)> {
-        let ((b, map, c), o) = (sizes(dims[0])?, bias.len());
-        let Map { t, h, w } = self.map(map);
-        let (parts, map, alone) = Cube3::together(b, Map { t, h, w });
-        let (doubles, direction) = (self.doubles, Direction::Forward);
-        let cube = Cube { map, doubles, alone, channels: (c, o), weight, direction, bias, before: None };
-        let mut y = vec![0f32; parts * map.places() * o];
-        for (x, y) in x.chunks_exact(x.len() / parts).zip(y.chunks_exact_mut(map.places() * o)) {
+        let ((b, map, _), o) = (sizes(dims[0])?, bias.len());
+        let (parts, cube) = self.parts(dims[0], weight, bias)?;
+        let places = cube.map.places();
+        let mut y = vec![0f32; parts * places * o];
+        for (x, y) in x.chunks_exact(x.len() / parts).zip(y.chunks_exact_mut(places * o)) {
             winograd::cube(Isa::best(), cube, x, y, false);
         }
+        let Map { t, h, w } = self.map(map);
         Ok((y, vec![b, t, h, w, o]))
     }
 
     fn backward(&self, x: [&[f32]; 3], dims: [&[usize]; 3], _: &[f32], dy: &[f32]) -> Result<[Vec<f32>; 3]> {
         let [x, weight, bias] = x;
-        let ((b, small, c), o) = (sizes(dims[0])?, bias.len());
-        let (parts, map, alone) = Cube3::together(b, self.map(small));
-        let (doubles, direction) = (self.doubles, Direction::Forward);
-        let cube = Cube { map, doubles, alone, channels: (c, o), weight, direction, bias: &[], before: None };
-        let back = Cube { doubles: false, channels: (o, c), direction: Direction::Backward, ..cube };
+        let (parts, cube) = self.parts(dims[0], weight, bias)?;
+        let ((_, small, c), o, map) = (sizes(dims[0])?, bias.len(), cube.map);
+        let back = Cube { doubles: false, channels: (o, c), direction: Direction::Backward, bias: &[], ..cube };
         let each = (x.len() / parts, dy.len() / parts);
         let (mut dx, mut dw) = (vec![0f32; x.len()], vec![0f32; weight.len()]);
         for ((x, dy), dx) in x.chunks_exact(each.0).zip(dy.chunks_exact(each.1)).zip(dx.chunks_exact_mut(each.0)) {
