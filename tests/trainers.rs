@@ -177,7 +177,8 @@ fn a_trained_generator_samples_and_says_what_it_was_trained_on() {
 #[test]
 fn an_encoder_of_pace_0_stays_and_one_of_another_pace_learns() {
     let folder = data();
-    let words = "amdf-sample train --stage flow --cine cine.h5 --ecg ecg.h5 --preset tiny --steps 8 --lr 1e-2 --warm-up 0 --ema 0 -q --weights";
+    let words = "amdf-sample train --stage flow --cine cine.h5 --ecg ecg.h5 --preset tiny --steps 8 \
+        --lr 1e-2 --warm-up 0 --ema 0 -q --weights";
     let encoder = |pace: &str| {
         let weights = folder.path().join(format!("{pace}.safetensors"));
         let words = format!("{words} {} --encoder-pace {pace} -o {}", tiny_weights().display(), weights.display());

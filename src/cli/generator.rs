@@ -141,10 +141,7 @@ impl TermArgs {
         session.depends_on("adversarial_from", from)?;
         session.depends_on("outliers", outliers)?;
         let kl = if self.decoder_only { 0.0 } else { self.kl.unwrap_or(Terms::default().kl) };
-        let (absolute, square) = match self.decoder_only {
-            true => (0.0, 1.0),
-            false => (1.0, self.square.unwrap_or_else(|| vae::square(preset))),
-        };
+        let square = self.square.unwrap_or_else(|| vae::square(preset));
         session.depends_on("kl", kl)?;
         session.depends_on("square", square)?;
         session.depends_on("decoder_only", self.decoder_only)?;
@@ -152,7 +149,6 @@ impl TermArgs {
         let adversary = |from| Adversary::new(&terms::discriminator(preset), from, seed, device);
         Ok(Terms {
             kl,
-            absolute,
             square,
             perceptual: weights.as_ref().map(|weights| terms::perceptual(weights, device)).transpose()?,
             outliers,
@@ -165,6 +161,10 @@ impl TermArgs {
 impl GeneratorArgs {
     fn cycle(&self) -> Cycle {
         self.cycle.unwrap_or_default()
+    }
+
+    fn encoder_pace(&self) -> f64 {
+        self.encoder_pace.unwrap_or(1.0)
     }
 
     /// Trains.
@@ -236,8 +236,9 @@ impl GeneratorArgs {
         let (config, encoder) = config.zip(encoder).ok_or_else(|| missing(kind))?;
         let pairs = Pairs::new(ecgs, latents, places);
         let task = Flow::new(pairs, (config, &encoder), self.cycle(), &start, session.variables()?, flow::recipe())?;
-        let task = task.encoder_pace(&encoder, self.encoder_pace.unwrap_or(1.0))?;
-        let is_fresh = args.init.is_none() && matches!(self.preset, Sizes::Compact);
+        let task = task.encoder_pace(&encoder, self.encoder_pace())?;
+        let goes_on = args.init.is_some() || args.state.as_deref().is_some_and(Path::exists);
+        let is_fresh = !goes_on && matches!(self.preset, Sizes::Compact);
         let people: Vec<usize> = train_on.iter().copied().take(PEOPLE).collect();
         let task = if is_fresh { task.conditioned(&people)? } else { task };
         let plan = args.plan(task.ids(), flow::defaults(self.preset))?;
@@ -278,7 +279,7 @@ impl GeneratorArgs {
         session.depends_on("config", session.start.configs.clone())?;
         session.depends_on("weights", session.weights.as_ref().map(Weights::id))?;
         session.depends_on("cycle", format!("{:?}", self.cycle()))?;
-        session.depends_on("encoder_pace", self.encoder_pace.unwrap_or(1.0))?;
+        session.depends_on("encoder_pace", self.encoder_pace())?;
         session.depends_on("no_template", self.no_template)
     }
 

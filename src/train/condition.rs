@@ -33,21 +33,15 @@ pub struct Condition {
 
 /// From the features (T, D) of some people and the weight of `ecg_proj` as drawn, (W, D). None where people do not differ.
 pub fn condition(features: &[Array2<f64>], drawn: ArrayView2<'_, f64>) -> Option<Condition> {
-    let means: Vec<Array1<f64>> = features.iter().filter_map(|f| f.mean_axis(Axis(0))).collect();
-    let (n, d) = (means.len() as f64, drawn.ncols());
-    let mut sum = Array1::<f64>::zeros(d);
-    means.iter().for_each(|m| sum += m);
-    let mean = sum / n;
+    let mut means = Array2::zeros((0, drawn.ncols()));
+    for person in features {
+        means.push_row(person.mean_axis(Axis(0))?.view()).ok()?;
+    }
+    let mean = means.mean_axis(Axis(0))?;
     let length = mean.dot(&mean).sqrt();
     let axis = if length > 0.0 { mean / length } else { mean };
-    let apart: Vec<Array1<f64>> = means.iter().map(|m| m - &(&axis * axis.dot(m))).collect();
-
-    let mut covariance = Array2::<f64>::zeros((d, d));
-    for m in &apart {
-        let column = m.view().insert_axis(Axis(1));
-        covariance += &column.dot(&column.t());
-    }
-    covariance /= n;
+    let apart = without(&means, &axis);
+    let mut covariance = apart.t().dot(&apart) / apart.nrows() as f64;
     let variance = covariance.diag().mean().filter(|v| *v > ROUNDING * length * length)?;
     let floor = FLOOR * variance;
     covariance.diag_mut().mapv_inplace(|v| v + floor);
@@ -55,23 +49,29 @@ pub fn condition(features: &[Array2<f64>], drawn: ArrayView2<'_, f64>) -> Option
 
     let mut whitened = drawn.to_owned();
     for mut row in whitened.rows_mut() {
-        for j in (0..d).rev() {
-            let known: f64 = (j + 1..d).map(|i| row[i] * lower[[i, j]]).sum();
+        for j in (0..row.len()).rev() {
+            let known: f64 = (j + 1..row.len()).map(|i| row[i] * lower[[i, j]]).sum();
             row[j] = (row[j] - known) / lower[[j, j]];
         }
     }
-    let along = whitened.dot(&axis).insert_axis(Axis(1));
-    let projection = whitened - along.dot(&axis.view().insert_axis(Axis(0)));
+    let projection = without(&whitened, &axis);
 
     let size = root_mean_square(features.iter().map(|f| f.dot(&projection.t())))?;
-    let spread = root_mean_square(apart.iter().map(|m| projection.dot(m).insert_axis(Axis(0))))?;
+    let spread = root_mean_square([apart.dot(&projection.t())])?;
     Some(Condition { projection: projection / size, gain: size / spread })
 }
 
+/// Rows without what lies along an axis of length 1.
+fn without(rows: &Array2<f64>, axis: &Array1<f64>) -> Array2<f64> {
+    let along = rows.dot(axis).insert_axis(Axis(1));
+    rows - &along.dot(&axis.view().insert_axis(Axis(0)))
+}
+
 /// Root mean square of all numbers; none where it is not a positive number.
-fn root_mean_square(parts: impl Iterator<Item = Array2<f64>>) -> Option<f64> {
-    let (sum, n) =
-        parts.fold((0.0, 0), |(sum, n), part| (sum + part.iter().map(|v| v * v).sum::<f64>(), n + part.len()));
+fn root_mean_square(parts: impl IntoIterator<Item = Array2<f64>>) -> Option<f64> {
+    let (sum, n) = parts
+        .into_iter()
+        .fold((0.0, 0), |(sum, n), part| (sum + part.iter().map(|v| v * v).sum::<f64>(), n + part.len()));
     Some((sum / n as f64).sqrt()).filter(|size| size.is_finite() && *size > 0.0)
 }
 
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
     use crate::random::Stream;
 
-    /// People who differ by 1 along one direction and by 0.01 along others, on a beat that is the same for all.
+    /// People who differ by 1 along one direction and by 0.05 along the others, on a beat that is the same for all.
     fn people() -> Vec<Array2<f64>> {
         let mut random = Stream::new("people", 0, "", 0);
         let person = |_| {

@@ -1,4 +1,4 @@
-//! The terms of the 3D-VAE's loss beside absolute difference and KL divergence (SPEC section 5).
+//! The terms of the 3D-VAE's loss (SPEC section 5).
 //!
 //! ```text
 //! reconstruction = mean (a |x - x'| + s (x - x')^2 + LPIPS(x, x'))
@@ -10,7 +10,8 @@
 //! taken on to W by the last layer alone, and one backward pass of the VAE starts from their weighted sum. This is exact,
 //! and costs one more pass through the last convolution where two backward passes of everything would be needed.
 //!
-//! a is 1 and s is 0 in the paper. The square is what PSNR measures, and it minds edges that are a pixel off more than faint textures.
+//! a is 1 and s is 0 in the paper. The square is what PSNR measures, and it minds edges that are a pixel off more than faint
+//! textures.
 //!
 //! Before the first adversarial step the discriminator rests too, as published.
 

@@ -68,13 +68,13 @@ impl<R: Records<Item = Cine>> Vae<R> {
         Vae { terms, ..self }
     }
 
-    /// The same with an encoder, and therefore latents, that stay as they are.
+    /// The same with an encoder, and therefore latents, that stay as they are; the decoder learns by the mean square difference.
     ///
     /// # Errors
     /// Where the variables do not fit the configuration.
     pub fn decoder_only(mut self) -> Result<Vae<R>> {
         let encoder = Encoder::new(&self.config, self.variables.constants()).map_err(Error::compute(DOING))?;
-        self.terms.fixed = Some(encoder);
+        self.terms = Terms { fixed: Some(encoder), absolute: 0.0, square: 1.0, ..self.terms };
         Ok(self)
     }
 
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_decoder_that_learns_alone_leaves_the_encoder_as_it_is() {
-        let task = small(Terms { absolute: 0.0, square: 1.0, ..Terms::default() }).decoder_only().unwrap();
+        let task = small(Terms::default()).decoder_only().unwrap();
         let (variables, before) = (task.variables.clone(), task.variables.values().unwrap());
         let mut training = planned(task);
         assert!(training.columns().iter().any(|column| column == "square"));
