@@ -9,14 +9,18 @@ use std::time::Duration;
 use crate::ecg_inputs::{csv, npy, write_zip};
 use crate::program::{example, names, program, refuses, run, shell, succeed, text};
 
-/// Runs `ecg-prep words` with `input` on an open standard input and a TMPDIR of its own; ends it by `signal` once
-/// `begun(TMPDIR)`. What is left in TMPDIR and in the folder.
+/// Runs `ecg-prep words` beside `z.zip` with `input` on an open standard input and a TMPDIR of its own; ends it by `signal`
+/// once `begun(TMPDIR)`. What is left in TMPDIR and in the folder.
 #[cfg(unix)]
-fn ended(words: &[&str], signal: (&str, i32), input: &[u8], begun: impl Fn(&Path) -> bool) -> [Vec<String>; 2] {
+fn ended(
+    words: &[&str],
+    (signal, number): (&str, i32),
+    zip: &Path,
+    input: &[u8],
+    begun: impl Fn(&Path) -> bool,
+) -> [Vec<String>; 2] {
     let (out, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let entries: Vec<(String, Vec<u8>)> = (0..400).map(|k| (format!("{k}.csv"), csv().into_bytes())).collect();
-    let entries: Vec<(&str, Vec<u8>)> = entries.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
-    write_zip(&out.path().join("z.zip"), &entries);
+    fs::copy(zip, out.path().join("z.zip")).unwrap();
     let mut command = program("ecg-prep", out.path());
     let mut child = command.args(words).env("TMPDIR", temporary.path()).stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
@@ -25,22 +29,26 @@ fn ended(words: &[&str], signal: (&str, i32), input: &[u8], begun: impl Fn(&Path
         assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
         std::thread::sleep(Duration::from_millis(1));
     }
-    let kill = std::process::Command::new("kill").args([signal.0, &child.id().to_string()]).status().unwrap();
+    let kill = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
     assert!(kill.success());
     let status = child.wait().unwrap();
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(signal.1));
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(number));
     [names(temporary.path()), names(out.path())]
 }
 
 #[cfg(unix)]
 #[test]
 fn a_signal_leaves_no_spool_and_no_unpacked_record() {
+    let (folder, record) = (tempfile::tempdir().unwrap(), csv().into_bytes());
+    let zip = folder.path().join("z.zip");
+    let entries: Vec<String> = (0..400).map(|k| format!("{k}.csv")).collect(); // more than are read before the signal
+    write_zip(&zip, &entries.iter().map(|name| (name.as_str(), record.clone())).collect::<Vec<_>>());
     let holds = |folder: &Path| !names(folder).is_empty();
     let holds_folder = |folder: &Path| fs::read_dir(folder).unwrap().any(|e| e.unwrap().path().is_dir());
     for signal in [("-TERM", 15), ("-INT", 2), ("-HUP", 1)] {
-        let spooled = ended(&["-", "-o", "out.h5"], signal, b"I,II\n0,1\n", holds);
+        let spooled = ended(&["-", "-o", "out.h5"], signal, &zip, b"I,II\n0,1\n", holds);
         assert_eq!(spooled, [vec![], vec!["z.zip".to_owned()]], "{signal:?}");
-        let unpacked = ended(&["z.zip", "-o", "out.h5"], signal, b"", holds_folder);
+        let unpacked = ended(&["z.zip", "-o", "out.h5"], signal, &zip, b"", holds_folder);
         assert_eq!(unpacked, [vec![], vec!["z.zip".to_owned()]], "{signal:?}");
     }
 }
