@@ -15,7 +15,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("data", &["error"]),
     ("io", &["error", "data"]),
     ("signal", &["error", "data"]),
-    ("simulate", &["error", "random", "data"]),
+    ("simulate", &["error", "random", "data", "signal"]),
     ("metric", &["error", "random"]),
     ("kernel", &["error"]),
     ("model", &["error", "random", "data", "signal", "simulate", "metric", "kernel"]),

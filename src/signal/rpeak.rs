@@ -12,11 +12,15 @@
 //! 5. where no beat is found for 1.66 times the usual interval, the strongest candidate above half the threshold is one;
 //! 6. where an interval is still over 1.6 times the usual one, a candidate of 3.5 % of a beat's energy, three times that of
 //!    the usual candidate between beats and far from its neighbours, is a broad beat that starts in a ventricle;
-//! 7. the R peak is the extreme of the lead (3-45 Hz) within 80 ms; downward only where most beats point down.
+//! 7. the R peak is the extreme of the lead (3-45 Hz) within 80 ms; downward only where the beats, as paper shows them, point
+//!    down 1.5 times as far as up.
 
 use super::filter::{Band, Filter};
 use crate::error::Result;
 
+/// The R peak of a lead is its lowest point where beats point down so many times as far as up, as paper shows them: a
+/// convention, for beats whose Q or S is about as large as R.
+pub const DOWN: f64 = 1.5;
 /// Energy of a broad ventricular beat as a share of a usual beat's: above a P wave's (0.01), below a usual one's tenth.
 const SLOW_SHARE: f64 = 0.035;
 
@@ -154,6 +158,24 @@ pub fn qrs(x: &[f64], rate_hz: f64) -> Result<Vec<usize>> {
     Ok(sharpen(x, &smooth, &beats, rate_hz))
 }
 
+/// A lead as paper shows it: the mean over 10 ms against the level of a quarter of a second.
+pub fn as_on_paper(lead: &[f64], rate_hz: f64) -> Vec<f64> {
+    let mut sum = 0.0;
+    let mut sums = vec![0.0];
+    sums.extend(lead.iter().map(|v| {
+        sum += v;
+        sum
+    }));
+    let reach = |seconds: f64| (seconds * rate_hz / 2.0) as usize;
+    let (line, level) = (reach(0.01), reach(0.25));
+    let mean = |n: usize, reach: usize| {
+        let (from, to) = (n.saturating_sub(reach), (n + reach + 1).min(lead.len()));
+        let upto = |k: usize| sums.get(k).copied().unwrap_or(0.0);
+        (upto(to) - upto(from)) / (to - from).max(1) as f64
+    };
+    (0..lead.len()).map(|n| mean(n, line) - mean(n, level)).collect()
+}
+
 /// Mean of the squared slope over `width` samples around each sample.
 fn energy(x: &[f64], width: usize) -> Vec<f64> {
     let slope = |n: usize| {
@@ -276,8 +298,9 @@ fn sharpen(x: &[f64], smooth: &[f64], beats: &[usize], rate_hz: f64) -> Vec<usiz
         let piece = signal.iter().enumerate().skip(start).take(at + reach + 1 - start);
         piece.map(|(i, v)| (i, sign * v)).max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))
     };
-    let size = |sign| median(beats.iter().filter_map(|&b| Some(around(smooth, b, samples(0.08), sign)?.1)).collect());
-    let sign = if size(-1.0) > 1.5 * size(1.0) { -1.0 } else { 1.0 };
+    let shown = as_on_paper(x, rate_hz);
+    let size = |sign| median(beats.iter().filter_map(|&b| Some(around(&shown, b, samples(0.08), sign)?.1)).collect());
+    let sign = if size(-1.0) > DOWN * size(1.0) { -1.0 } else { 1.0 };
     let rest = median(x.to_vec());
     let height =
         |beat, sign| around(x, beat, samples(0.08), sign).map_or(0.0, |found| (found.1 - sign * rest).max(0.0));

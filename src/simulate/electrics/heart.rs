@@ -7,9 +7,8 @@ use super::ventricle::{self, Ectopic};
 use super::wave::Complex;
 use super::{atrium, recovery, recovery::Recovery, Beat, Electrics, MARGIN, RATE_HZ, SECONDS};
 use crate::random::Stream;
+use crate::signal::rpeak::{as_on_paper, DOWN};
 
-/// A downward deflection is the R peak where it is so many times the upward one.
-const DOWN: f64 = 1.5;
 /// The peak on paper is within so many samples of the peak itself.
 const NEAR: usize = 4;
 
@@ -80,7 +79,7 @@ impl Heart {
     /// The beats whose R peak lies in the record, from the leads before noise.
     pub fn beats(&self, leads: &[Vec<f64>; RECORDED]) -> Vec<Beat> {
         let two = &leads[1];
-        let shown = shown(two);
+        let shown = as_on_paper(two, RATE_HZ);
         let whole: Vec<Deflection> = self.events.iter().filter_map(|e| self.deflection(two, &shown, e)).collect();
         let down = |is_ectopic: bool| {
             let same = whole.iter().filter(|d| d.is_ectopic == is_ectopic);
@@ -115,23 +114,6 @@ impl Heart {
         let (highest, lowest) = (peak(1.0)?, peak(-1.0)?);
         (event != Event::Blocked).then_some(Deflection { onset_s, is_ectopic, highest, lowest })
     }
-}
-
-/// A lead as paper shows it: the mean over 10 ms against the level of a quarter of a second.
-fn shown(lead: &[f64]) -> Vec<f64> {
-    let mut sum = 0.0;
-    let sums: Vec<f64> = std::iter::once(0.0)
-        .chain(lead.iter().map(|v| {
-            sum += v;
-            sum
-        }))
-        .collect();
-    let mean = |n: usize, reach: usize| {
-        let (from, to) = (n.saturating_sub(reach), (n + reach + 1).min(lead.len()));
-        let upto = |k: usize| sums.get(k).copied().unwrap_or(0.0);
-        (upto(to) - upto(from)) / (to - from).max(1) as f64
-    };
-    (0..lead.len()).map(|n| mean(n, 2) - mean(n, 62)).collect()
 }
 
 /// QRS of one beat in lead II: sample and size of its highest and its lowest point.
