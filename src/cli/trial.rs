@@ -59,6 +59,9 @@ pub struct TrialArgs {
     /// Guidance of the sampler [default: as the weights say].
     #[arg(long, value_name = "G", allow_negative_numbers = true, value_parser = non_negative)]
     guidance: Option<f64>,
+    /// Standard deviation of the noise around the anatomy template [default: as the weights say].
+    #[arg(long, value_name = "A", allow_negative_numbers = true, value_parser = non_negative)]
+    alpha: Option<f64>,
     /// Condition on the whole record, for a flow that was trained so.
     #[arg(long)]
     whole: bool,
@@ -136,7 +139,7 @@ fn beats(truth: &[i32], found: &[i32]) -> [f64; 3] {
 }
 
 fn cases(args: &TrialArgs, weights: &Weights, log: &Log) -> Result<Vec<Case>> {
-    let changes = Changes { steps: args.steps, guidance: args.guidance, whole: args.whole };
+    let changes = Changes { steps: args.steps, guidance: args.guidance, alpha: args.alpha, whole: args.whole };
     let chain = Chain::open(weights, &changes, 0, &Device::Cpu)?;
     let frozen = Frozen::open(weights, &Device::Cpu)?;
     let bar = log.progress(args.participants);

@@ -18,6 +18,8 @@ pub struct Changes {
     pub steps: Option<usize>,
     /// Guidance of the sampler.
     pub guidance: Option<f64>,
+    /// Standard deviation of the noise around the anatomy template.
+    pub alpha: Option<f64>,
     /// Condition on the whole record, not on one beat.
     pub whole: bool,
 }
@@ -39,6 +41,7 @@ impl Chain {
         let change = |sampling: &mut crate::model::amdf::Sampling| {
             sampling.steps = changes.steps.unwrap_or(sampling.steps);
             sampling.guidance = changes.guidance.unwrap_or(sampling.guidance);
+            sampling.alpha = changes.alpha.unwrap_or(sampling.alpha);
         };
         Ok(Chain {
             encode: Encode::open(weights, EncoderChoice::Auto, cycle, None, device)?,
