@@ -43,11 +43,11 @@ vae() { # vae NAME
 }
 
 # The encoder stays as PA-MAE has it: trained along at this rate, it forgets who is who before the flow can use it.
-flow() { # flow NAME PAMAE STEPS [OPTION...]
+flow() { # flow NAME PAMAE STEPS EMA [OPTION...]
   step "$2_vae.safetensors" ecgflow import "$2.safetensors" vae.safetensors -o "$2_vae.safetensors"
   trained "$1" amdf-sample train --stage flow --cine hearts/cine.h5 --ecg hearts/ecg.h5 --weights "$2_vae.safetensors" \
-    --latents latents.h5 --steps "$3" --lr 1e-3 --warm-up 150 --ema 0.995 --batch 8 --validation 0.01 \
-    --validate-every 300 --encoder-pace 0 "${@:4}"
+    --latents latents.h5 --steps "$3" --lr 1e-3 --warm-up 150 --ema "$4" --batch 8 --validation 0.01 \
+    --validate-every 300 --encoder-pace 0 "${@:5}"
 }
 
 trial() { # trial NAME WEIGHTS [OPTION...]: figures on participants that nothing was trained on
@@ -55,15 +55,16 @@ trial() { # trial NAME WEIGHTS [OPTION...]: figures on participants that nothing
 }
 
 if [ "${1:-}" = ablations ]; then
-  steps=${ABLATION_STEPS:-1000}
-  flow full pamae "$steps" --cycle random
-  flow no_template pamae "$steps" --cycle random --no-template
-  flow no_alignment pamae "$steps" --cycle whole
+  steps=${ABLATION_STEPS:-1800}
+  flow full pamae "$steps" 0.995 --cycle random
+  flow no_template pamae "$steps" 0.995 --cycle random --no-template
+  flow no_alignment pamae "$steps" 0.995 --cycle whole
   pamae pamae_no_phase --phase-weight 0
-  flow no_phase pamae_no_phase "$steps" --cycle random
+  flow no_phase pamae_no_phase "$steps" 0.995 --cycle random
   for name in full no_template no_phase; do trial "trial_$name" "$name.safetensors"; done
   trial trial_no_alignment no_alignment.safetensors --whole
   trial trial_no_guidance full.safetensors --guidance 1
+  for name in full no_template; do trial "trial_${name}_alpha" "$name.safetensors" --alpha 0.8; done
   for steps in 2 5 10 20; do trial "trial_steps_$steps" full.safetensors --steps "$steps"; done
   exit
 fi
@@ -71,7 +72,7 @@ fi
 step hearts ecgflow simulate -n "${HEARTS:-2400}" --seed 0 --hdf5 -o hearts
 pamae pamae
 vae vae
-flow flow pamae "${FLOW_STEPS:-1800}" --cycle random
+flow flow pamae "${FLOW_STEPS:-7500}" 0.998 --cycle random
 step compact.safetensors ecgflow import flow.safetensors --half --only pamae,vae,flow -o compact.safetensors
 step fresh ecgflow simulate -n 4 --seed 1 --hdf5 -o fresh
 step features.h5 pamae-encode fresh/ecg.h5 --weights compact.safetensors -o features.h5
