@@ -9,7 +9,7 @@ use crate::checkpoint::Kind;
 use crate::error::{Fault, Result};
 use crate::model::lpips::{self, Network};
 use crate::model::vit::Task;
-use crate::model::{amdf, i3d, inception, pamae, vae, vit};
+use crate::model::{amdf, i3d, inception, mae, pamae, vae, vit};
 
 /// The configurations of the models in one weights file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub struct Configs {
     /// ViT for diagnoses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnosis: Option<vit::Config>,
+    /// Masked autoencoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mae: Option<mae::Config>,
     /// LPIPS with VGG16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lpips_vgg: Option<lpips::Config>,
@@ -48,6 +51,8 @@ pub struct Configs {
 }
 
 const DOING: &str = "checking the configuration of the weights";
+/// The encoder that needs no head.
+const HEADLESS: &str = "mae.vit";
 
 /// Fails where a size is outside its limits; the limits keep a damaged file from asking for absurd memory.
 fn within(field: &str, value: usize, limits: RangeInclusive<usize>) -> Result<()> {
@@ -86,6 +91,7 @@ impl Configs {
             Kind::Flow => self.flow.is_some(),
             Kind::Phenotype => self.phenotype.is_some(),
             Kind::Diagnosis => self.diagnosis.is_some(),
+            Kind::Mae => self.mae.is_some(),
             Kind::LpipsVgg => self.lpips_vgg.is_some(),
             Kind::LpipsAlex => self.lpips_alex.is_some(),
             Kind::Inception => self.inception.is_some(),
@@ -109,6 +115,7 @@ impl Configs {
             }
             Kind::Phenotype => self.phenotype.clone_from(&from.phenotype),
             Kind::Diagnosis => self.diagnosis.clone_from(&from.diagnosis),
+            Kind::Mae => self.mae.clone_from(&from.mae),
             Kind::LpipsVgg => self.lpips_vgg.clone_from(&from.lpips_vgg),
             Kind::LpipsAlex => self.lpips_alex.clone_from(&from.lpips_alex),
             Kind::Inception => self.inception.clone_from(&from.inception),
@@ -129,6 +136,7 @@ impl Configs {
         for (name, config) in [("phenotype", &self.phenotype), ("diagnosis", &self.diagnosis)] {
             config.as_ref().map_or(Ok(()), |config| check_vit(name, config))?;
         }
+        self.mae.as_ref().map_or(Ok(()), check_mae)?;
         for (name, config, network) in
             [("lpips_vgg", &self.lpips_vgg, Network::Vgg16), ("lpips_alex", &self.lpips_alex, Network::AlexNet)]
         {
@@ -205,14 +213,22 @@ fn check_lpips(name: &str, config: &lpips::Config, network: Network) -> Result<(
 fn check_vit(name: &str, config: &vit::Config) -> Result<()> {
     within(&format!("{name}.frames"), config.frames, 1..=4096)?;
     within(&format!("{name}.image"), config.image, 1..=4096)?;
-    divides(&format!("{name}.patch_frames"), config.patch_frames, config.frames)?;
-    divides(&format!("{name}.patch"), config.patch, config.image)?;
+    divides(&format!("{name}.pool.frames"), config.pool.frames, config.frames)?;
+    divides(&format!("{name}.pool.pixels"), config.pool.pixels, config.image)?;
+    let [frames, side, _] = config.input();
+    divides(&format!("{name}.patch_frames"), config.patch_frames, frames)?;
+    divides(&format!("{name}.patch"), config.patch, side)?;
     within(&format!("{name}.width"), config.width, 1..=16_384)?;
     within(&format!("{name}.depth"), config.depth, 1..=256)?;
     divides(&format!("{name}.heads"), config.heads, config.width)?;
     let columns: Vec<String> = match &config.task {
         Task::Phenotype { fields } => fields.iter().map(u32::to_string).collect(),
-        Task::Diagnosis { labels } => labels.clone(),
+        Task::Diagnosis { labels, .. } => labels.clone(),
+        Task::Backbone if name == HEADLESS => return Ok(()),
+        Task::Backbone => {
+            let fault = Fault::new(DOING, "").field(format!("{name}.task"));
+            return Err(fault.expected("phenotypes or diagnoses", "a network without a head").into());
+        }
     };
     within(&format!("{name}.task"), columns.len(), 1..=65_536)?;
     let mut seen = HashSet::from(["", "id"]); // each becomes a column of a table, beside `id`
@@ -222,6 +238,21 @@ fn check_vit(name: &str, config: &vit::Config) -> Result<()> {
             let fault = Fault::new(DOING, "").field(format!("{name}.task"));
             Err(fault.expected("different names, none empty or id", format!("{column:?}")).into())
         }
+    }
+}
+
+fn check_mae(config: &mae::Config) -> Result<()> {
+    check_vit(HEADLESS, &config.vit)?;
+    if config.vit.task != Task::Backbone {
+        return Err(Fault::new(DOING, "").field("mae.vit.task").expected("backbone", "a task with a head").into());
+    }
+    within("mae.vit.patches", config.vit.patches(), 2..=1 << 20)?;
+    within("mae.decoder_width", config.decoder_width, 1..=16_384)?;
+    within("mae.decoder_depth", config.decoder_depth, 0..=256)?;
+    divides("mae.decoder_heads", config.decoder_heads, config.decoder_width)?;
+    match config.mask {
+        mask if (0.0..1.0).contains(&mask) => Ok(()),
+        mask => Err(Fault::new(DOING, "").field("mae.mask").expected("a share from 0 to below 1", mask).into()),
     }
 }
 
@@ -242,6 +273,7 @@ mod tests {
             inception: Some(inception::Config::published()),
             i3d: Some(i3d::Config::published()),
             diagnosis: None,
+            mae: Some(mae::Config::published()),
         }
     }
 
@@ -274,7 +306,7 @@ mod tests {
         configs.flow = None;
         for labels in [["HCM", "HCM"], ["HCM", ""], ["id", "HCM"]] {
             let labels = labels.map(str::to_owned).to_vec();
-            let config = vit::Config::published(Task::Diagnosis { labels });
+            let config = vit::Config::published(Task::labels(labels));
             let error = Configs { diagnosis: Some(config), ..Configs::default() }.check().unwrap_err().to_string();
             assert!(error.contains("field diagnosis.task: expected different names"), "{error}");
         }

@@ -56,14 +56,10 @@ pub fn parity(name: &str, shape: &[usize]) -> Result<Tensor> {
 /// 0, learned positions and tokens small, all else uniform with variance 1 / fan in.
 fn fresh(name: &str, shape: &[usize], seed: u64) -> Result<Tensor> {
     let (centre, scale) = match shape.len() {
-        0 | 1
-            if name.ends_with(".var")
-                || name.ends_with("running_var")
-                || name.ends_with(".weight")
-                || name.ends_with("target_sd") =>
-        {
+        0 | 1 if [".var", "running_var", ".weight", "target_sd", ".temperature"].iter().any(|end| name.ends_with(end)) => {
             (1.0, 0.0)
         }
+        0 | 1 if name.ends_with(".threshold") => (0.5, 0.0),
         0 | 1 => (0.0, 0.0),
         _ if name.ends_with(TEMPLATE) => (0.0, 0.0),
         _ if ["pos_embed", "cls_token", "mask_token"].iter().any(|end| name.ends_with(end)) => (0.0, 0.035),
@@ -108,7 +104,7 @@ pub fn untrained(kind: Kind, configs: &Configs, seed: u64) -> Result<Models> {
 mod tests {
     use super::*;
     use crate::model::lpips::{self, Network};
-    use crate::model::{amdf, i3d, inception, pamae, vae, vit};
+    use crate::model::{amdf, i3d, inception, mae, pamae, vae, vit};
 
     #[test]
     fn hashes_are_the_published_ones() {
@@ -140,7 +136,8 @@ mod tests {
             flow: Some(amdf::Config::tiny()),
             flow_encoder: Some(pamae::Config::tiny()),
             phenotype: Some(vit::Config::tiny(vit::Task::Phenotype { fields: vec![24100, 24103] })),
-            diagnosis: Some(vit::Config::tiny(vit::Task::Diagnosis { labels: vec!["HCM".into()] })),
+            diagnosis: Some(vit::Config::tiny(vit::Task::labels(vec!["HCM".into()]))),
+            mae: Some(mae::Config::tiny()),
             lpips_vgg: Some(lpips::Config::tiny(Network::Vgg16)),
             lpips_alex: Some(lpips::Config::tiny(Network::AlexNet)),
             inception: Some(inception::Config::tiny()),

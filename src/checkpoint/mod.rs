@@ -65,6 +65,8 @@ pub enum Kind {
     Phenotype,
     /// ViT: clip to diagnoses.
     Diagnosis,
+    /// The masked autoencoder: a ViT without head and its decoder, to start the two before from.
+    Mae,
     /// LPIPS with VGG16: two images to a distance, for training.
     LpipsVgg,
     /// LPIPS with AlexNet: the same for scores.
@@ -79,12 +81,13 @@ impl Kind {
     /// The models of the pipeline, in its order.
     pub const PIPELINE: [Kind; 5] = [Kind::Pamae, Kind::Vae, Kind::Flow, Kind::Phenotype, Kind::Diagnosis];
     /// These and the models of training and scores.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Pamae,
         Kind::Vae,
         Kind::Flow,
         Kind::Phenotype,
         Kind::Diagnosis,
+        Kind::Mae,
         Kind::LpipsVgg,
         Kind::LpipsAlex,
         Kind::Inception,
@@ -99,6 +102,7 @@ impl Kind {
             Kind::Flow => "flow",
             Kind::Phenotype => "phenotype",
             Kind::Diagnosis => "diagnosis",
+            Kind::Mae => "mae",
             Kind::LpipsVgg => "lpips_vgg",
             Kind::LpipsAlex => "lpips_alex",
             Kind::Inception => "inception",

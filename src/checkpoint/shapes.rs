@@ -10,7 +10,7 @@ use candle_nn::{Init, VarBuilder};
 
 use crate::checkpoint::{Configs, Kind, ENCODER, TEMPLATE};
 use crate::error::{Error, Fault, Result};
-use crate::model::{amdf, i3d, inception, lpips, pamae, vae, vit};
+use crate::model::{amdf, i3d, inception, lpips, mae, pamae, vae, vit};
 
 /// Names and shapes of tensors.
 pub type Shapes = BTreeMap<String, Vec<usize>>;
@@ -85,6 +85,10 @@ pub fn expected(kind: Kind, configs: &Configs) -> Result<Shapes> {
             let config = if kind == Kind::Phenotype { &configs.phenotype } else { &configs.diagnosis };
             let config = config.as_ref().ok_or_else(missing)?;
             shapes_of(|vb| vit::Vit::new(config, vb))
+        }
+        Kind::Mae => {
+            let config = configs.mae.as_ref().ok_or_else(missing)?;
+            shapes_of(|vb| mae::Mae::new(config, vb))
         }
         Kind::LpipsVgg | Kind::LpipsAlex => {
             let config = if kind == Kind::LpipsVgg { &configs.lpips_vgg } else { &configs.lpips_alex };

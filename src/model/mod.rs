@@ -6,6 +6,7 @@
 //! | `vae` | 3D variational autoencoder of the clip | section 3.2 |
 //! | `amdf` | anatomy-motion disentangled flow: DiT velocity and sampler | section 3.2 |
 //! | `vit` | vision transformer for phenotypes and diagnoses | section 3.3 |
+//! | `mae` | masked autoencoder that prepares it without labels | section 3.3 |
 //! | `discriminator` | PatchGAN of the clip: the adversarial term of the VAE's training | section 3.2 |
 //! | `lpips` | learned perceptual distance of images: the perceptual term, and a score | section 3.2 |
 //! | `inception` | features of frames for the Frechet inception distance: a score | |
@@ -30,6 +31,7 @@ pub mod i3d;
 pub mod inception;
 pub mod layers;
 pub mod lpips;
+pub mod mae;
 pub mod op;
 pub mod pamae;
 pub mod pool;

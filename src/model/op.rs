@@ -160,6 +160,11 @@ trait Operation: Send + Sync + 'static {
 
     /// The gradients of the three, from the result y and its gradient.
     fn backward(&self, x: [&[f32]; 3], dims: [&[usize]; 3], y: &[f32], dy: &[f32]) -> Result<[Vec<f32>; 3]>;
+
+    /// The same where the first, an input of the network, wants none; its place is not looked at.
+    fn backward_of_weights(&self, x: [&[f32]; 3], dims: [&[usize]; 3], y: &[f32], dy: &[f32]) -> Result<[Vec<f32>; 3]> {
+        self.backward(x, dims, y, dy)
+    }
 }
 
 /// Applies an operation.
@@ -191,10 +196,15 @@ impl<O: Operation> CustomOp3 for Node<O> {
 
     fn bwd(&self, a: &Tensor, b: &Tensor, c: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Gradients> {
         let (y, dy, dims) = (y.contiguous()?, dy.contiguous()?, [a.dims(), b.dims(), c.dims()]);
+        let wanted = a.track_op();
+        let backward = |x: [&[f32]; 3], y: &[f32], dy: &[f32]| match wanted {
+            true => self.0.backward(x, dims, y, dy),
+            false => self.0.backward_of_weights(x, dims, y, dy),
+        };
         let [da, db, dc] =
-            with_three([a, b, c], |x| with_values(&y, |y| with_values(&dy, |dy| self.0.backward(x, dims, y, dy))))????;
+            with_three([a, b, c], |x| with_values(&y, |y| with_values(&dy, |dy| backward(x, y, dy))))????;
         let of = |values, x: &Tensor| Tensor::from_vec(values, x.dims(), x.device()).map(Some);
-        Ok((of(da, a)?, of(db, b)?, of(dc, c)?))
+        Ok((if wanted { of(da, a)? } else { None }, of(db, b)?, of(dc, c)?))
     }
 }
 

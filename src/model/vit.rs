@@ -5,21 +5,22 @@
 //!
 //! | symbol | here | shape |
 //! |---|---|---|
-//! | x | `clip`, in \[0, 1\] | (B, T, H, W) |
+//! | x | `clip`, in \[0, 1\], pooled | (B, T, H, W) |
 //! | patches | tokens | (B, P, width), P = T/pf * H/p * W/p |
 //! | cls | [`Vit::features`] | (B, width) |
 //! | K | phenotypes or logits | (B, K) |
 //!
 //! Departures from the paper: none known; the hidden layers of the phenotype head are 1/3 and 1/6 of the width (256 and
-//! 128 at 768), never fewer than 8.
+//! 128 at 768), never fewer than 8. `compact` sees the clip averaged over neighbouring frames and pixels ([`Config::pool`]).
 
 use candle_core::{bail, Result, Tensor};
 use candle_nn::init::{ONE, ZERO};
 use candle_nn::{Init, VarBuilder};
+use ndarray::{Array3, ArrayView3};
 use serde::{Deserialize, Serialize};
 
 use super::attention::attend;
-use super::layers::{each_token, gelu, linear, xavier, LayerNorm, Linear};
+use super::layers::{each_token, gelu, linear, linear_forward, xavier, LayerNorm, Linear};
 
 /// Added to the variance in layer normalisation.
 const EPS: f32 = 1e-6;
@@ -37,11 +38,59 @@ pub enum Task {
         /// Field numbers.
         fields: Vec<u32>,
     },
-    /// Diagnoses. One label: one logit, its probability by the sigmoid. Several: softmax over them.
+    /// Diagnoses. One label: one logit, its probability by the sigmoid. Several: softmax over them, or, where they are
+    /// independent, a sigmoid for each.
     Diagnosis {
         /// Labels, in the order of the logits.
         labels: Vec<String>,
+        /// Whether a clip may have several of the labels, or none.
+        #[serde(default, skip_serializing_if = "is_false")]
+        independent: bool,
     },
+    /// Nothing: the class token itself, as pretraining leaves it.
+    Backbone,
+}
+
+fn is_false(x: &bool) -> bool {
+    !x
+}
+
+impl Task {
+    /// Labels of which a clip has exactly one; one label is a yes-or-no question.
+    pub fn labels(labels: Vec<String>) -> Task {
+        Task::Diagnosis { labels, independent: false }
+    }
+
+    /// Numbers that the head gives for a clip.
+    pub fn outputs(&self) -> usize {
+        match self {
+            Task::Phenotype { fields } => fields.len(),
+            Task::Diagnosis { labels, .. } => labels.len(),
+            Task::Backbone => 0,
+        }
+    }
+}
+
+/// Frames and pixels that are averaged before the clip is cut into patches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// Neighbouring frames.
+    pub frames: usize,
+    /// Neighbouring rows, and as many columns.
+    pub pixels: usize,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Pool { frames: 1, pixels: 1 }
+    }
+}
+
+impl Pool {
+    fn is_none(&self) -> bool {
+        *self == Pool::default()
+    }
 }
 
 /// Sizes of the ViT.
@@ -52,9 +101,12 @@ pub struct Config {
     pub frames: usize,
     /// Rows and columns of the clip.
     pub image: usize,
-    /// Frames a patch covers; equal to `frames` where frames are channels (ViT-B/16), fewer for `vit3d`.
+    /// What is averaged first.
+    #[serde(default, skip_serializing_if = "Pool::is_none")]
+    pub pool: Pool,
+    /// Frames a patch covers, after pooling; equal to `frames` where frames are channels (ViT-B/16), fewer for `vit3d`.
     pub patch_frames: usize,
-    /// Rows and columns a patch covers.
+    /// Rows and columns a patch covers, after pooling.
     pub patch: usize,
     /// Token width.
     pub width: usize,
@@ -69,7 +121,8 @@ pub struct Config {
 impl Config {
     /// ViT-B/16 with the 50 frames as channels.
     pub fn published(task: Task) -> Self {
-        Config { frames: 50, image: 96, patch_frames: 50, patch: 16, width: 768, depth: 12, heads: 12, task }
+        let (pool, patch_frames, patch) = (Pool::default(), 50, 16);
+        Config { frames: 50, image: 96, pool, patch_frames, patch, width: 768, depth: 12, heads: 12, task }
     }
 
     /// Patches of 10 frames x 16 x 16 pixels.
@@ -79,18 +132,32 @@ impl Config {
 
     /// Small, for laptops and the bundled weights.
     pub fn compact(task: Task) -> Self {
-        Config { width: 128, depth: 4, heads: 4, ..Config::published(task) }
+        let pool = Pool { frames: 2, pixels: 2 };
+        Config { pool, patch_frames: 25, patch: 8, width: 128, depth: 4, heads: 4, ..Config::published(task) }
     }
 
     /// The sizes of the parity data, for tests.
     pub fn tiny(task: Task) -> Self {
-        Config { frames: 8, image: 32, patch_frames: 8, patch: 8, width: 32, depth: 2, heads: 4, task }
+        let (pool, patch_frames, patch) = (Pool::default(), 8, 8);
+        Config { frames: 8, image: 32, pool, patch_frames, patch, width: 32, depth: 2, heads: 4, task }
+    }
+
+    /// Frames, rows and columns after pooling.
+    pub fn input(&self) -> [usize; 3] {
+        let side = self.image / self.pool.pixels.max(1);
+        [self.frames / self.pool.frames.max(1), side, side]
+    }
+
+    /// Values of one patch.
+    pub fn patch_values(&self) -> usize {
+        self.patch_frames * self.patch * self.patch
     }
 
     /// Patches P of a clip.
     pub fn patches(&self) -> usize {
-        let side = self.image / self.patch.max(1);
-        self.frames / self.patch_frames.max(1) * side * side
+        let [frames, side, _] = self.input();
+        let side = side / self.patch.max(1);
+        frames / self.patch_frames.max(1) * side * side
     }
 }
 
@@ -156,34 +223,41 @@ impl Block {
 enum Head {
     /// Three layers; the mean and standard deviation of each phenotype in the training split.
     Phenotype { layers: Vec<Linear>, mean: Tensor, sd: Tensor },
-    /// One layer.
-    Diagnosis(Linear),
+    /// One layer; what the logits are divided by.
+    Diagnosis { layer: Linear, temperature: Tensor },
+    /// None.
+    Backbone,
 }
 
 impl Head {
     fn new(width: usize, task: &Task, vb: VarBuilder) -> Result<Self> {
-        let fields = match task {
-            Task::Diagnosis { labels } => {
-                let k = labels.len();
-                return Ok(Head::Diagnosis(linear(width, k, xavier(width, k), vb.pp("head"))?));
+        let outputs = task.outputs();
+        match task {
+            Task::Backbone => Ok(Head::Backbone),
+            Task::Diagnosis { .. } => {
+                let layer = linear(width, outputs, xavier(width, outputs), vb.pp("head"))?;
+                vb.get_with_hints(outputs, "threshold", Init::Const(0.5))?; // for those who decide; not used here
+                Ok(Head::Diagnosis { layer, temperature: vb.get_with_hints(outputs, "temperature", ONE)? })
             }
-            Task::Phenotype { fields } => fields.len(),
-        };
-        let sizes = [width, (width / 3).max(LEAST_UNITS), (width / 6).max(LEAST_UNITS), fields];
-        let pairs = sizes.iter().zip(sizes.iter().skip(1)).enumerate();
-        let layer = |(i, (from, to)): (usize, (&usize, &usize))| {
-            linear(*from, *to, xavier(*from, *to), vb.pp(format!("head.{}", 2 * i)))
-        };
-        Ok(Head::Phenotype {
-            layers: pairs.map(layer).collect::<Result<_>>()?,
-            mean: vb.get_with_hints(fields, "target_mean", ZERO)?,
-            sd: vb.get_with_hints(fields, "target_sd", ONE)?,
-        })
+            Task::Phenotype { .. } => {
+                let sizes = [width, (width / 3).max(LEAST_UNITS), (width / 6).max(LEAST_UNITS), outputs];
+                let pairs = sizes.iter().zip(sizes.iter().skip(1)).enumerate();
+                let layer = |(i, (from, to)): (usize, (&usize, &usize))| {
+                    linear(*from, *to, xavier(*from, *to), vb.pp(format!("head.{}", 2 * i)))
+                };
+                Ok(Head::Phenotype {
+                    layers: pairs.map(layer).collect::<Result<_>>()?,
+                    mean: vb.get_with_hints(outputs, "target_mean", ZERO)?,
+                    sd: vb.get_with_hints(outputs, "target_sd", ONE)?,
+                })
+            }
+        }
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let layers = match self {
-            Head::Diagnosis(layer) => return layer.forward(x),
+            Head::Backbone => return Ok(x.clone()),
+            Head::Diagnosis { layer, .. } => return layer.forward(x),
             Head::Phenotype { layers, .. } => layers,
         };
         let mut x = x.clone();
@@ -209,17 +283,17 @@ pub struct Vit {
 
 impl Vit {
     /// Reads `cls_token`, `pos_embed`, `patch_embed.proj`, `blocks`, `norm`, `head` and, for phenotypes, `target_mean`
-    /// and `target_sd`.
+    /// and `target_sd`, for diagnoses `temperature` and `threshold`.
     pub fn new(config: &Config, vb: VarBuilder) -> Result<Self> {
         let (width, p, pf) = (config.width, config.patch, config.patch_frames);
-        if p == 0 || pf == 0 || !config.image.is_multiple_of(p) || !config.frames.is_multiple_of(pf) {
-            let (t, side) = (config.frames, config.image);
+        let [t, side, _] = config.input();
+        if p == 0 || pf == 0 || !side.is_multiple_of(p) || !t.is_multiple_of(pf) {
             bail!("a clip of {t} frames of {side} x {side} cannot be cut into patches of {pf} x {p} x {p}")
         }
         let embedding = Init::Randn { mean: 0.0, stdev: EMBEDDING_SD };
         let init = xavier(pf * p * p, width);
         let proj = vb.pp("patch_embed.proj");
-        let weight = if pf == config.frames {
+        let weight = if pf == t {
             proj.get_with_hints((width, pf, p, p), "weight", init)?
         } else {
             proj.get_with_hints((width, 1, pf, p, p), "weight", init)?
@@ -236,15 +310,31 @@ impl Vit {
         })
     }
 
-    /// Patches of the clip with their positions: clip (B, T, H, W) -> (B, P, width).
+    /// Patches of the pooled clip with their positions: (B, T, H, W) -> (B, P, width).
     pub fn tokens(&self, clip: &Tensor) -> Result<Tensor> {
-        let x = patches(clip, &self.config)?; // (B, P, pf p p)
-        let (b, n, pixels) = x.dims3()?;
+        self.embed(&patches(clip, &self.config)?)
+    }
+
+    /// Patches without positions: (B, M, pf p p) -> (B, M, width).
+    fn project(&self, patches: &Tensor) -> Result<Tensor> {
+        let (b, n, pixels) = patches.dims3()?;
         let width = self.config.width;
         let (weight, bias) = &self.patch;
-        let x = x.reshape((b * n, pixels))?.matmul(&weight.reshape((width, pixels))?.t()?)?;
-        let x = x.broadcast_add(bias)?.reshape((b, n, width))?;
-        x.broadcast_add(&self.position.narrow(1, 1, n)?)
+        let weight = weight.reshape((width, pixels))?;
+        linear_forward(&patches.reshape((b * n, pixels))?, &weight, bias)?.reshape((b, n, width))
+    }
+
+    /// All patches of a clip with their positions: (B, P, pf p p) -> (B, P, width).
+    pub fn embed(&self, patches: &Tensor) -> Result<Tensor> {
+        let x = self.project(patches)?;
+        x.broadcast_add(&self.position.narrow(1, 1, x.dim(1)?)?)
+    }
+
+    /// Some patches of each clip (B, M, pf p p) with their positions, which `at` (B M) numbers: (B, M, width).
+    pub fn embed_at(&self, patches: &Tensor, at: &Tensor) -> Result<Tensor> {
+        let x = self.project(patches)?;
+        let all = self.position.narrow(1, 1, self.config.patches())?.squeeze(0)?; // (P, width)
+        &x + all.index_select(at, 0)?.reshape(x.shape())?
     }
 
     /// The class token before tokens (B, M, width), all or some of a clip's, through every block -> (B, 1 + M, width).
@@ -258,32 +348,60 @@ impl Vit {
         self.norm.forward(&x)
     }
 
-    /// What the class token holds at the end: clip (B, T, H, W) -> (B, width).
-    pub fn features(&self, clip: &Tensor) -> Result<Tensor> {
-        self.encode(&self.tokens(clip)?)?.narrow(1, 0, 1)?.squeeze(1)?.contiguous()
+    /// What the class token holds at the end: tokens (B, P, width) -> (B, width).
+    pub fn read(&self, tokens: &Tensor) -> Result<Tensor> {
+        self.encode(tokens)?.narrow(1, 0, 1)?.squeeze(1)?.contiguous()
     }
 
-    /// clip (B, T, H, W) -> z-scores of the phenotypes or logits of the diagnoses (B, K).
+    /// What the class token holds at the end: pooled clip (B, T, H, W) -> (B, width).
+    pub fn features(&self, clip: &Tensor) -> Result<Tensor> {
+        self.read(&self.tokens(clip)?)
+    }
+
+    /// Pooled clip (B, T, H, W) -> z-scores of the phenotypes or logits of the diagnoses (B, K).
     pub fn forward(&self, clip: &Tensor) -> Result<Tensor> {
         self.head.forward(&self.features(clip)?)
     }
 
-    /// Phenotypes in their own units; logits stay logits.
+    /// The same of all patches of a clip (B, P, pf p p), as [`patches`] gives them.
+    pub fn forward_patches(&self, patches: &Tensor) -> Result<Tensor> {
+        self.head.forward(&self.read(&self.embed(patches)?)?)
+    }
+
+    /// Phenotypes in their own units; logits divided by their temperature.
     pub fn forward_units(&self, clip: &Tensor) -> Result<Tensor> {
         let y = self.forward(clip)?;
         match &self.head {
             Head::Phenotype { mean, sd, .. } => y.broadcast_mul(sd)?.broadcast_add(mean),
-            Head::Diagnosis(_) => Ok(y),
+            Head::Diagnosis { temperature, .. } => y.broadcast_div(temperature),
+            Head::Backbone => Ok(y),
         }
     }
 }
 
-/// The patches of a clip as rows, frame, row and column order within each: (B, T, H, W) -> (B, P, pf p p).
+/// A clip averaged over neighbouring frames and pixels; its values as they are where nothing is pooled.
+pub fn pooled(clip: ArrayView3<'_, f32>, pool: Pool) -> Array3<f32> {
+    if pool.is_none() {
+        return clip.to_owned();
+    }
+    let (t, h, w) = clip.dim();
+    let (frames, pixels) = (pool.frames.max(1), pool.pixels.max(1));
+    let mut sum = Array3::zeros((t / frames, h / pixels, w / pixels));
+    for ((i, j, k), value) in clip.indexed_iter() {
+        if let Some(place) = sum.get_mut((i / frames, j / pixels, k / pixels)) {
+            *place += value;
+        }
+    }
+    sum / (frames * pixels * pixels) as f32
+}
+
+/// The patches of a pooled clip as rows, frame, row and column order within each: (B, T, H, W) -> (B, P, pf p p).
 pub fn patches(clip: &Tensor, config: &Config) -> Result<Tensor> {
     let (b, t, h, w) = clip.dims4()?;
     let (pf, p) = (config.patch_frames, config.patch);
-    if (t, h, w) != (config.frames, config.image, config.image) {
-        bail!("the model reads clips of {} x {1} x {1}, found {t} x {h} x {w}", config.frames, config.image)
+    let [frames, side, _] = config.input();
+    if (t, h, w) != (frames, side, side) {
+        bail!("the model reads clips of {frames} x {side} x {side}, found {t} x {h} x {w}")
     }
     clip.reshape(vec![b, t / pf, pf, h / p, p, w / p, p])?.permute([0, 1, 3, 5, 2, 4, 6].as_slice())?.reshape((
         b,
@@ -305,7 +423,7 @@ mod tests {
     #[test]
     fn both_heads_and_both_patch_shapes_give_one_row_a_clip() {
         let clip = Tensor::randn(0f32, 1f32, (2, 8, 32, 32), &Device::Cpu).unwrap();
-        for (task, k) in [(phenotypes(), 3), (Task::Diagnosis { labels: vec!["CAD".into()] }, 1)] {
+        for (task, k) in [(phenotypes(), 3), (Task::labels(vec!["CAD".into()]), 1)] {
             for patch_frames in [8, 2] {
                 let config = Config { patch_frames, ..Config::tiny(task.clone()) };
                 let vit = Vit::new(&config, VarBuilder::zeros(DType::F32, &Device::Cpu)).unwrap();

@@ -12,7 +12,7 @@ use candle_nn::{Init, VarBuilder};
 use super::variables::{Tensors, Variables};
 use crate::checkpoint::{fill, Configs, Kind, Models, Weights, ENCODER, TEMPLATE};
 use crate::error::{Error, Fault, Result};
-use crate::model::{amdf, pamae, vae};
+use crate::model::{amdf, mae, pamae, vae, vit};
 use crate::random::Stream;
 
 const DOING: &str = "drawing fresh weights";
@@ -24,6 +24,9 @@ const DOING: &str = "drawing fresh weights";
 pub fn start(kind: Kind, configs: &Configs, init: Option<&Weights>, seed: u64) -> Result<Models> {
     let mut models = Models::default();
     match init {
+        Some(weights) if matches!(kind, Kind::Phenotype | Kind::Diagnosis) => {
+            return from_backbone(kind, configs, weights, seed);
+        }
         Some(weights) => models.take(kind, weights)?,
         None => {
             models.configs.copy(kind, configs);
@@ -33,6 +36,51 @@ pub fn start(kind: Kind, configs: &Configs, init: Option<&Weights>, seed: u64) -
         }
     }
     Ok(models)
+}
+
+/// A vision transformer that starts from another: all but its head, and the head too where both ask for the same. The other
+/// is of its own kind, or pretrained, or of the other task.
+fn from_backbone(kind: Kind, configs: &Configs, weights: &Weights, seed: u64) -> Result<Models> {
+    let others = [kind, Kind::Mae, Kind::Phenotype, Kind::Diagnosis];
+    let from = others.into_iter().find(|other| weights.has(*other)).unwrap_or(Kind::Mae);
+    let found: vit::Config = match from {
+        Kind::Mae => weights.config::<mae::Config>(from)?.vit,
+        _ => weights.config(from)?,
+    };
+    let asked = if kind == Kind::Phenotype { &configs.phenotype } else { &configs.diagnosis };
+    let asked = asked.as_ref().ok_or_else(|| Fault::new(DOING, "there is no configuration").field(kind))?;
+    let with_head = found.task == asked.task;
+    let config = vit::Config { task: asked.task.clone(), ..found };
+    let mut sized = Configs::default();
+    match kind {
+        Kind::Phenotype => sized.phenotype = Some(config),
+        _ => sized.diagnosis = Some(config),
+    }
+    let mut models = start(kind, &sized, None, seed)?;
+    weights.check(from)?;
+    let is_head =
+        |name: &str| ["head.", "target_", "temperature", "threshold"].iter().any(|start| name.starts_with(start));
+    for (full, value) in &mut models.tensors {
+        let name = full.split_once('.').map_or("", |(_, name)| name);
+        if with_head || !is_head(name) {
+            *value = weights.tensor(&format!("{from}.{name}"), &Device::Cpu)?;
+        }
+    }
+    Ok(models)
+}
+
+/// The vision transformer of a kind.
+///
+/// # Errors
+/// Where there is none.
+pub fn vit(configs: &Configs, kind: Kind) -> Result<vit::Config> {
+    let found = match kind {
+        Kind::Phenotype => configs.phenotype.clone(),
+        Kind::Diagnosis => configs.diagnosis.clone(),
+        Kind::Mae => configs.mae.clone().map(|mae| mae.vit),
+        _ => None,
+    };
+    Ok(found.ok_or_else(|| Fault::new(DOING, "there is no configuration").field(kind))?)
 }
 
 /// Gives a flow the ECG encoder of PA-MAE to start from.
@@ -86,8 +134,16 @@ fn drawn(kind: Kind, configs: &Configs, seed: u64) -> Result<Tensors> {
             let config = configs.flow.as_ref().ok_or_else(missing)?;
             fresh(kind.name(), seed, |vb| amdf::Velocity::new(config, vb))
         }
-        Kind::Phenotype | Kind::Diagnosis => Ok(Tensors::new()), // as `fill` has them
-        Kind::LpipsVgg | Kind::LpipsAlex | Kind::Inception | Kind::I3d => Ok(Tensors::new()),
+        Kind::Phenotype | Kind::Diagnosis => {
+            let config = if kind == Kind::Phenotype { &configs.phenotype } else { &configs.diagnosis };
+            let config = config.as_ref().ok_or_else(missing)?;
+            fresh(kind.name(), seed, |vb| vit::Vit::new(config, vb))
+        }
+        Kind::Mae => {
+            let config = configs.mae.as_ref().ok_or_else(missing)?;
+            fresh(kind.name(), seed, |vb| mae::Mae::new(config, vb))
+        }
+        Kind::LpipsVgg | Kind::LpipsAlex | Kind::Inception | Kind::I3d => Ok(Tensors::new()), // as `fill` has them
     }
 }
 

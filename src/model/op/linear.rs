@@ -35,15 +35,27 @@ impl Operation for Linear {
         Ok((y, dims))
     }
 
-    fn backward(&self, x: [&[f32]; 3], dims: [&[usize]; 3], _: &[f32], dy: &[f32]) -> Result<[Vec<f32>; 3]> {
-        if self.precision != Precision::F32 {
-            bail!("a linear layer in bf16 has no gradient")
-        }
+    fn backward(&self, x: [&[f32]; 3], dims: [&[usize]; 3], y: &[f32], dy: &[f32]) -> Result<[Vec<f32>; 3]> {
+        let [_, dw, db] = self.backward_of_weights(x, dims, y, dy)?;
         let ([x, weight, _], (out, inputs)) = (x, (dims[1][0], dims[1][1]));
         let packed = Packed::new(Isa::best(), Precision::F32, (out, inputs), |o, i| weight[o * inputs + i]);
         let mut dx = vec![0f32; x.len()];
         gemm::linear(dy, &packed, &[], &mut dx, false);
-        Ok([dx, gemm::outer(Isa::best(), dy, x, out, inputs), gemm::column_sums(dy, out)])
+        Ok([dx, dw, db])
+    }
+
+    fn backward_of_weights(
+        &self,
+        [x, ..]: [&[f32]; 3],
+        dims: [&[usize]; 3],
+        _: &[f32],
+        dy: &[f32],
+    ) -> Result<[Vec<f32>; 3]> {
+        if self.precision != Precision::F32 {
+            bail!("a linear layer in bf16 has no gradient")
+        }
+        let (out, inputs) = (dims[1][0], dims[1][1]);
+        Ok([Vec::new(), gemm::outer(Isa::best(), dy, x, out, inputs), gemm::column_sums(dy, out)])
     }
 }
 
