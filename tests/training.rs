@@ -91,7 +91,7 @@ impl Watch for Remember {
 
 fn plan(batch: usize, steps: u64) -> Plan {
     let schedule = Schedule { peak: 1e-3, floor: 1e-3, warm_up: 0, steps };
-    Plan { batch, accumulate: 1, schedule, validation: 0.0, validate_every: None, ema: None, seed: 0 }
+    Plan { batch, accumulate: 1, schedule, validation: 0.0, validate_every: None, ema: None, patience: None, seed: 0 }
 }
 
 /// Variables with the values of a checkpoint, those that `build` asks for.

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 pub mod cine;
+pub mod consistency;
 pub mod ecg;
 pub mod features;
 pub mod phenotype;

@@ -46,9 +46,9 @@ pub fn recipe() -> Recipe {
 /// The published schedule; the compact network takes larger steps, and its average is saved.
 pub fn defaults(sizes: Sizes) -> Defaults {
     match sizes {
-        Sizes::Published => Defaults { epochs: 10, batch: 2, rate: 1e-4, ema: 0.0 },
-        Sizes::Paper => Defaults { epochs: 10, batch: 4, rate: 1e-4, ema: 0.0 },
-        Sizes::Compact | Sizes::Tiny => Defaults { epochs: 10, batch: 2, rate: 5e-4, ema: 0.999 },
+        Sizes::Published => Defaults { epochs: 10, batch: 2, rate: 1e-4, ema: 0.0, warm_up: 0 },
+        Sizes::Paper => Defaults { epochs: 10, batch: 4, rate: 1e-4, ema: 0.0, warm_up: 0 },
+        Sizes::Compact | Sizes::Tiny => Defaults { epochs: 10, batch: 2, rate: 5e-4, ema: 0.999, warm_up: 0 },
     }
 }
 

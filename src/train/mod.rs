@@ -1,4 +1,4 @@
-//! Training: what every trainer shares, and a trainer per model of the generator.
+//! Training: what every trainer shares, and a trainer per model.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -9,6 +9,10 @@
 //! | `split` | which records validate, and in which order the others train |
 //! | `clip`, `latent` | clips and their latents as the trainers want them; the anatomy template |
 //! | `start` | the model that a training starts from |
+//! | `input`, `truth`, `protocol` | what the networks behind phenotypes and diagnoses see and are to say; who trains, validates and is tested |
+//! | `learn`, `calibrate` | their trainer; probabilities that mean what they say |
+//! | `baseline` | what they are compared with |
+//! | `mae` | the trainer that prepares them without labels |
 //! | `state`, `snapshot` | everything that is needed to go on, in one file |
 //! | `pamae`, `vae`, `flow` | the trainers |
 //!
@@ -17,12 +21,18 @@
 //! with the same number of threads).
 
 pub mod adamw;
+pub mod baseline;
+pub mod calibrate;
 pub mod clip;
 pub mod condition;
 pub mod ema;
 pub mod flow;
+pub mod input;
 pub mod latent;
+pub mod learn;
+pub mod mae;
 pub mod pamae;
+pub mod protocol;
 pub mod run;
 pub mod schedule;
 pub mod snapshot;
@@ -31,9 +41,11 @@ pub mod start;
 pub mod state;
 pub mod task;
 pub mod terms;
+pub mod truth;
 pub mod vae;
 pub mod variables;
 
 pub use run::{End, Plan, Row, Training, Watch};
+pub use split::Split;
 pub use task::{At, Defaults, Losses, Network, Recipe, Records, Task, Update};
 pub use variables::Variables;

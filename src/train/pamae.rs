@@ -31,7 +31,7 @@ pub fn recipe() -> Recipe {
 /// The published schedule; the compact network takes larger steps.
 pub fn defaults(sizes: Sizes) -> Defaults {
     let rate = if matches!(sizes, Sizes::Published | Sizes::Paper) { 1e-4 } else { 1e-3 };
-    Defaults { epochs: 100, batch: 32, rate, ema: 0.0 }
+    Defaults { epochs: 100, batch: 32, rate, ema: 0.0, warm_up: 0 }
 }
 
 /// PA-MAE and the ECGs it is trained on.

@@ -31,6 +31,9 @@ pub struct Plan {
     pub validate_every: Option<u64>,
     /// Decay of the running average of the weights; none: the weights themselves are validated and saved.
     pub ema: Option<f64>,
+    /// Validations in a row without a better one after which the training ends; none: it never ends early.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u64>,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -119,7 +122,7 @@ impl<T: Task> Training<T> {
     /// # Errors
     /// Where there is no record to train on, or the device has no room.
     pub fn new(task: T, plan: Plan, mut settings: Settings, provenance: String) -> Result<Training<T>> {
-        let split = Split::new(task.ids(), plan.validation, plan.seed)?;
+        let split = task.split().map_or_else(|| Split::new(task.ids(), plan.validation, plan.seed), Ok)?;
         let optimised = |network: Network| {
             let adam = AdamW::new(&network.variables, network.recipe.adamw)?.with(network.paced);
             Ok((network, adam))
@@ -235,18 +238,24 @@ impl<T: Task> Training<T> {
         }
     }
 
+    /// Whether validation has not become better for so long that the training ends.
+    pub fn is_settled(&self) -> bool {
+        self.plan.patience.is_some_and(|patience| self.progress.stale >= patience)
+    }
+
     /// Makes the steps that are left.
     ///
     /// # Errors
     /// Where a loss or a gradient is not finite, naming step and records; where the watch says so.
     pub fn run(&mut self, watch: &mut dyn Watch) -> Result<End> {
-        while self.progress.step < self.plan.schedule.steps {
+        while self.progress.step < self.plan.schedule.steps && !self.is_settled() {
             let row = self.step()?;
             watch.on_step(&row)?;
             if row.ends_epoch {
                 watch.on_epoch(row.epoch, &|| self.current())?;
             }
-            let (stops, finished) = (watch.wants_stop(), self.progress.step == self.plan.schedule.steps);
+            let stops = watch.wants_stop();
+            let finished = self.progress.step == self.plan.schedule.steps || self.is_settled();
             if watch.wants_state(self.progress.step) || stops || finished {
                 watch.save(&|out| self.state()?.write(out))?;
             }
@@ -347,28 +356,42 @@ impl<T: Task> Training<T> {
         if let Some((_, average)) = &trained {
             network.variables.set(average)?;
         }
-        let scores = self.split.validation.iter().map(|record| {
+        let mean = self.score();
+        if let Some((values, _)) = &trained {
+            network.variables.set(values)?;
+        }
+        let mean = mean?;
+        let before = self.progress.best.as_ref().and_then(|(value, _)| value.parse().ok());
+        self.progress.stale += 1;
+        if mean < before.unwrap_or(f64::INFINITY) {
+            self.best = Some(self.current()?);
+            self.progress.best = Some((mean.to_string(), self.progress.step));
+            self.progress.stale = 0;
+        }
+        self.progress.last = Some((mean.to_string(), self.progress.step));
+        Ok(Some(mean))
+    }
+}
+
+impl<T: Task> Training<T> {
+    /// The score of the validation records with the weights as they are.
+    fn score(&self) -> Result<f64> {
+        let records = &self.split.validation;
+        let doing = || format!("training, validation after step {}", self.progress.step);
+        if let Some(score) = self.task.score_of_all(records, self.plan.seed)? {
+            let fault = || Fault::new(doing(), "").field("validation").expected("a finite number", score);
+            return if score.is_finite() { Ok(score) } else { Err(fault().into()) };
+        }
+        let scores = records.iter().map(|record| {
             let score = self.task.score(*record, self.plan.seed)?;
             if score.is_finite() {
                 return Ok(score);
             }
             let id = self.task.ids().get(*record).map_or("", String::as_str);
-            let doing = format!("training, validation after step {}", self.progress.step);
-            let fault = Fault::new(doing, "").record(id).field("validation").expected("a finite number", score);
+            let fault = Fault::new(doing(), "").record(id).field("validation").expected("a finite number", score);
             Err(fault.hint("look at this record, or leave it out").into())
         });
-        let sum: Result<f64> = scores.sum();
-        if let Some((values, _)) = &trained {
-            network.variables.set(values)?;
-        }
-        let mean = sum? / self.split.validation.len() as f64;
-        let before = self.progress.best.as_ref().and_then(|(value, _)| value.parse().ok());
-        if mean < before.unwrap_or(f64::INFINITY) {
-            self.best = Some(self.current()?);
-            self.progress.best = Some((mean.to_string(), self.progress.step));
-        }
-        self.progress.last = Some((mean.to_string(), self.progress.step));
-        Ok(Some(mean))
+        Ok(scores.sum::<Result<f64>>()? / records.len() as f64)
     }
 }
 

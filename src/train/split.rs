@@ -38,6 +38,12 @@ impl Split {
         Ok(Split { train: numbers(train), validation: numbers(validation) })
     }
 
+    /// The names of the records, those who train first; an empty name between.
+    pub fn names(&self, ids: &[String]) -> Vec<String> {
+        let name = |i: &usize| ids.get(*i).cloned().unwrap_or_default();
+        self.train.iter().map(name).chain([String::new()]).chain(self.validation.iter().map(name)).collect()
+    }
+
     /// Steps of one epoch with `batch` records a step; the last may have fewer.
     pub fn steps(&self, batch: usize) -> u64 {
         self.train.len().div_ceil(batch.max(1)) as u64
@@ -54,7 +60,7 @@ impl Split {
 }
 
 /// The record that an id belongs to: `p1` of `p1`, `p1.draw0` and `p1.beat2.draw0`.
-fn recorded(id: &str) -> &str {
+pub fn recorded(id: &str) -> &str {
     let part = |kind: &str| {
         let (record, number) = id.rsplit_once(kind)?;
         (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then_some(record)

@@ -44,6 +44,9 @@ pub struct Progress {
     pub best: Option<(String, u64)>,
     /// The last score, likewise.
     pub last: Option<(String, u64)>,
+    /// Validations since the best.
+    #[serde(default)]
+    pub stale: u64,
 }
 
 /// A state in memory.

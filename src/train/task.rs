@@ -4,6 +4,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::adamw::Settings;
+use super::split::Split;
 use super::variables::Variables;
 use crate::error::Result;
 use crate::random::Stream;
@@ -55,6 +56,8 @@ pub struct Defaults {
     pub rate: f64,
     /// Decay of the running average of the weights; 0 for none.
     pub ema: f64,
+    /// Epochs in which the learning rate rises to its height.
+    pub warm_up: u64,
 }
 
 /// A network with an optimiser of its own.
@@ -129,6 +132,20 @@ pub trait Task {
     /// # Errors
     /// Where a record cannot be read or the computation fails.
     fn losses(&self, records: &[usize], at: At) -> Result<Losses>;
+
+    /// The records that train and that validate, where they are not drawn by the plan's share.
+    fn split(&self) -> Option<Split> {
+        None
+    }
+
+    /// How badly the first network does on all these records together, where that is more than the mean of their scores;
+    /// lower is better.
+    ///
+    /// # Errors
+    /// Where a record cannot be read or the computation fails.
+    fn score_of_all(&self, _records: &[usize], _seed: u64) -> Result<Option<f64>> {
+        Ok(None)
+    }
 
     /// How badly the first network does on one record; lower is better. The same record and seed give the same noise.
     ///

@@ -40,7 +40,7 @@ pub fn square(sizes: Sizes) -> f64 {
 /// The published schedule; the compact network takes larger steps.
 pub fn defaults(sizes: Sizes) -> Defaults {
     let rate = if matches!(sizes, Sizes::Published | Sizes::Paper) { 5e-5 } else { 5e-4 };
-    Defaults { epochs: 10, batch: 1, rate, ema: 0.0 }
+    Defaults { epochs: 10, batch: 1, rate, ema: 0.0, warm_up: 0 }
 }
 
 /// The 3D-VAE and the clips it is trained on.
@@ -240,6 +240,7 @@ mod tests {
             validation: 0.34,
             validate_every: Some(2),
             ema: None,
+            patience: None,
             seed: 9,
         };
         Training::new(task, plan, Default::default(), "{}".into()).unwrap()
