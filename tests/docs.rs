@@ -12,17 +12,18 @@ use std::time::{Duration, Instant};
 use ecgflow::data::phenotype::PHENOTYPES;
 
 /// The programs that have a page in docs/, and where they were built.
-const TOOLS: [(&str, &str); 7] = [
+const TOOLS: [(&str, &str); 8] = [
     ("ecg-prep", env!("CARGO_BIN_EXE_ecg-prep")),
     ("pamae-encode", env!("CARGO_BIN_EXE_pamae-encode")),
     ("amdf-sample", env!("CARGO_BIN_EXE_amdf-sample")),
+    ("cmr-pretrain", env!("CARGO_BIN_EXE_cmr-pretrain")),
     ("cmr-phenotype", env!("CARGO_BIN_EXE_cmr-phenotype")),
     ("cmr-classify", env!("CARGO_BIN_EXE_cmr-classify")),
     ("cmr-eval", env!("CARGO_BIN_EXE_cmr-eval")),
     ("ecgflow", env!("CARGO_BIN_EXE_ecgflow")),
 ];
 /// The subcommands, each with a usage block of its own.
-const TASKS: [&str; 10] = [
+const TASKS: [&str; 12] = [
     "ecgflow import",
     "ecgflow init",
     "ecgflow inspect",
@@ -31,6 +32,8 @@ const TASKS: [&str; 10] = [
     "ecgflow trial",
     "pamae-encode train",
     "amdf-sample train",
+    "cmr-phenotype train",
+    "cmr-classify train",
     "cmr-eval clips",
     "cmr-eval tables",
 ];

@@ -7,6 +7,7 @@ use clap::Args;
 use super::log::Log;
 use crate::bundled;
 use crate::checkpoint::{Kind, Weights};
+use crate::data::phenotype::{fields_of, Group};
 use crate::error::{Error, Result as Done};
 use crate::io::array::AxisOrder;
 use crate::io::output::protect;
@@ -176,6 +177,35 @@ pub struct TableArgs {
     /// Leave out the # lines that tell the table's origin.
     #[arg(long)]
     pub no_comments: bool,
+}
+
+/// Fields of phenotypes that one word names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fields(Vec<u32>);
+
+impl std::str::FromStr for Fields {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || {
+            let groups = Group::ALL.map(Group::name).join(", ");
+            format!("expected a field such as 24100, a name such as lv_edv_ml, all, or a group: {groups}")
+        };
+        fields_of(text).map(Fields).ok_or_else(expected)
+    }
+}
+
+impl Fields {
+    /// The fields of all words, each once, in their order; none where there is no word.
+    pub fn all(words: &[Fields]) -> Option<Vec<u32>> {
+        let mut fields: Vec<u32> = Vec::new();
+        for field in words.iter().flat_map(|word| &word.0) {
+            if !fields.contains(field) {
+                fields.push(*field);
+            }
+        }
+        (!fields.is_empty()).then_some(fields)
+    }
 }
 
 fn bounded(text: &str, most: usize) -> Result<usize, String> {

@@ -28,7 +28,7 @@ pub struct TrainArgs {
     /// Weights file to write.
     #[arg(short, long, value_name = "OUTPUT")]
     pub output: PathBuf,
-    /// Start from this weights file instead of fresh values.
+    /// Start from this weights file instead of fresh values; with --folds, {fold} in its name is the fold's number.
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,
     /// Passes over the data [default: as published].
@@ -46,9 +46,9 @@ pub struct TrainArgs {
     /// Highest learning rate; it falls as half a cosine to 1e-6 [default: as published].
     #[arg(long, value_name = "RATE", value_parser = positive, help_heading = "Optimising")]
     pub lr: Option<f64>,
-    /// Steps in which the learning rate rises to its height.
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Optimising")]
-    pub warm_up: u64,
+    /// Steps in which the learning rate rises to its height [default: as published].
+    #[arg(long, value_name = "N", help_heading = "Optimising")]
+    pub warm_up: Option<u64>,
     /// Save a running average of the weights that decays by this much a step; 0 saves the weights themselves.
     #[arg(long, value_name = "DECAY", value_parser = below_one, help_heading = "Optimising")]
     pub ema: Option<f64>,
@@ -124,6 +124,15 @@ impl TrainArgs {
     /// # Errors
     /// Where two outputs are the same file, or one is also read; where a file is malformed.
     pub fn read<N: Noun>(&self, inputs: &[PathBuf]) -> Result<Dataset<N>> {
+        self.spare(inputs)?;
+        Dataset::open(inputs)
+    }
+
+    /// Refuses to replace a file that is read.
+    ///
+    /// # Errors
+    /// Where two outputs are the same file, or one is also read.
+    pub fn spare(&self, inputs: &[PathBuf]) -> Result<()> {
         let outputs = [Some(&self.output), self.state.as_ref(), self.log.as_ref()];
         let mut seen: Vec<(PathBuf, &Path)> = Vec::new();
         for path in outputs.into_iter().flatten().filter(|path| *path != Path::new("-")) {
@@ -139,7 +148,7 @@ impl TrainArgs {
                 return Err(Error::usage(format!("{} would be read and replaced", path.display())));
             }
         }
-        Dataset::open(inputs)
+        Ok(())
     }
 
     /// The plan for these records.
@@ -147,19 +156,26 @@ impl TrainArgs {
     /// # Errors
     /// Where there is no record to train on.
     pub fn plan(&self, ids: &[String], defaults: Defaults) -> Result<Plan> {
+        Ok(self.plan_for(&Split::new(ids, self.validation, self.seed)?, defaults))
+    }
+
+    /// The plan for records that are split already.
+    pub fn plan_for(&self, split: &Split, defaults: Defaults) -> Plan {
         let batch = self.batch.unwrap_or(defaults.batch);
-        let epoch = Split::new(ids, self.validation, self.seed)?.steps(batch.saturating_mul(self.accumulate));
+        let epoch = split.steps(batch.saturating_mul(self.accumulate));
         let epochs = self.epochs.map_or(defaults.epochs, |epochs| epochs as u64);
         let steps = self.steps.map_or(epochs.saturating_mul(epoch), |steps| steps as u64);
-        Ok(Plan {
+        let warm_up = self.warm_up.unwrap_or(defaults.warm_up.saturating_mul(epoch));
+        Plan {
             batch,
             accumulate: self.accumulate,
-            schedule: Schedule::cosine(self.lr.unwrap_or(defaults.rate), self.warm_up, steps),
+            schedule: Schedule::cosine(self.lr.unwrap_or(defaults.rate), warm_up, steps),
             validation: self.validation,
             validate_every: self.validate_every.map(|steps| steps as u64),
             ema: Some(self.ema.unwrap_or(defaults.ema)).filter(|decay| *decay > 0.0),
+            patience: None,
             seed: self.seed,
-        })
+        }
     }
 }
 
@@ -209,7 +225,10 @@ pub fn train<'a, T: Task>(
         return Err(stopped(made, plan.schedule.steps, saved));
     }
     let mut note = format!("{made} steps");
-    if made < plan.schedule.steps {
+    if training.is_settled() {
+        note = format!("{made} steps of at most {}", plan.schedule.steps);
+        log.info(&format!("validation has not become better: stopped after step {made}"));
+    } else if made < plan.schedule.steps {
         note = format!("{made} of {} steps", plan.schedule.steps);
         log.warn(&format!("--max-time: stopped after step {made} of {}", plan.schedule.steps));
     }

@@ -1,14 +1,14 @@
 //! Cine -> Table: phenotypes in real units, diagnosis probabilities (paper section 3.3, SPEC section 7).
 
 use candle_core::{Device, Tensor, D};
+use ndarray::Array3;
 
 use super::{by_device, finite, stack};
 use crate::checkpoint::{Kind, Weights};
 use crate::data::cine::Cine;
-use crate::data::phenotype::PHENOTYPES;
-use crate::data::table::{Row, Value};
+use crate::data::phenotype::{of_field, Phenotype};
 use crate::error::{Error, Fault, Result};
-use crate::model::vit::{Config, Task, Vit};
+use crate::model::vit::{pooled, Config, Task, Vit};
 use crate::tensor;
 
 /// A vision transformer ready to run.
@@ -16,6 +16,18 @@ pub struct Predict {
     vit: Vit,
     config: Config,
     device: Device,
+    threshold: Vec<f64>,
+}
+
+/// What a column of numbers is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// The phenotype, where it is a known one.
+    pub phenotype: Option<&'static Phenotype>,
+    /// The probability from which the answer is yes, for questions.
+    pub threshold: Option<f64>,
 }
 
 impl Predict {
@@ -27,7 +39,14 @@ impl Predict {
         let config: Config = weights.config(kind)?;
         let builder = weights.builder(kind, device)?;
         let vit = Vit::new(&config, builder).map_err(Error::compute("loading weights"))?;
-        Ok(Predict { vit, config, device: device.clone() })
+        let threshold = match &config.task {
+            Task::Diagnosis { .. } => {
+                let values = weights.tensor(&format!("{kind}.threshold"), &Device::Cpu)?.to_vec1::<f32>();
+                values.map_err(Error::compute("loading weights"))?.into_iter().map(f64::from).collect()
+            }
+            _ => Vec::new(),
+        };
+        Ok(Predict { vit, config, device: device.clone(), threshold })
     }
 
     /// Refuses clips of another size than the network was trained on.
@@ -45,47 +64,58 @@ impl Predict {
         Err(fault.expected(expected, format!("{t} x {h} x {w}")).hint("the weights are for clips of that size").into())
     }
 
-    /// Column names of the table, after `id`.
-    pub fn columns(&self) -> Vec<String> {
+    /// Whether a clip has exactly one of the labels.
+    pub fn is_exclusive(&self) -> bool {
+        matches!(&self.config.task, Task::Diagnosis { labels, independent: false } if labels.len() > 1)
+    }
+
+    /// The numbers that [`Predict::run`] gives, in order.
+    pub fn columns(&self) -> Vec<Column> {
         match &self.config.task {
-            Task::Phenotype { fields } => fields.iter().map(|f| column(*f)).collect(),
-            Task::Diagnosis { labels } => labels.clone(),
+            Task::Phenotype { fields } => fields.iter().map(|field| of_number(*field)).collect(),
+            Task::Diagnosis { labels, .. } => {
+                let threshold = |k: usize| self.threshold.get(k).copied().filter(|_| !self.is_exclusive());
+                let column = |(k, name): (usize, &String)| Column {
+                    name: name.clone(),
+                    phenotype: None,
+                    threshold: threshold(k),
+                };
+                labels.iter().enumerate().map(column).collect()
+            }
+            Task::Backbone => Vec::new(),
         }
     }
 
-    /// A row per clip: phenotypes in their units, or probabilities.
+    /// Numbers for each clip: phenotypes in their units, or probabilities.
     ///
     /// # Errors
     /// Where the computation fails or yields values that are not finite.
-    pub fn run(&self, batch: &[Cine]) -> Result<Vec<Row>> {
+    pub fn run(&self, batch: &[Cine]) -> Result<Vec<Vec<f64>>> {
         by_device(batch, &self.device, |part| {
-            let clips = stack(part, |c| tensor::from_array(c.clip.view(), &self.device))?; // (B, T, H, W)
+            let clip = |cine: &Cine| -> Array3<f32> { pooled(cine.clip.view(), self.config.pool) };
+            let clips = stack(part, |c| tensor::from_array(clip(c).view(), &self.device))?; // (B, T, H, W)
             let values = self.values(&clips)?.to_vec2::<f32>()?; // (B, K)
             let row = |(cine, values): (&Cine, Vec<f32>)| {
                 finite("prediction", &cine.id, &values)?;
-                let cells = values.into_iter().map(|v| Value::Number(f64::from(v))).collect();
-                Ok(Row { id: cine.id.clone(), cells })
+                Ok(values.into_iter().map(f64::from).collect())
             };
             part.iter().zip(values).map(row).collect()
         })
     }
 
     fn values(&self, clips: &Tensor) -> candle_core::Result<Tensor> {
+        let outputs = self.vit.forward_units(clips)?; // (B, K)
         match &self.config.task {
-            Task::Phenotype { .. } => self.vit.forward_units(clips),
-            Task::Diagnosis { labels } => {
-                let logits = self.vit.forward(clips)?; // (B, K)
-                match labels.len() {
-                    1 => candle_nn::ops::sigmoid(&logits),
-                    _ => candle_nn::ops::softmax(&logits, D::Minus1),
-                }
-            }
+            Task::Phenotype { .. } | Task::Backbone => Ok(outputs),
+            Task::Diagnosis { .. } if self.is_exclusive() => candle_nn::ops::softmax(&outputs, D::Minus1),
+            Task::Diagnosis { .. } => candle_nn::ops::sigmoid(&outputs),
         }
     }
 }
 
-/// Column name of a UK Biobank field; an unknown field keeps its number.
-fn column(field: u32) -> String {
-    let known = PHENOTYPES.iter().find(|p| p.field == field);
-    known.map_or_else(|| field.to_string(), |p| p.name.to_owned())
+/// The column of a UK Biobank field; an unknown field keeps its number.
+fn of_number(field: u32) -> Column {
+    let phenotype = of_field(field);
+    let name = phenotype.map_or_else(|| field.to_string(), |p| p.name.to_owned());
+    Column { name, phenotype, threshold: None }
 }
