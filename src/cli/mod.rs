@@ -16,6 +16,7 @@ use crate::io::scratch;
 use crate::kernel::gemm::Precision;
 
 pub mod args;
+pub mod baseline;
 pub mod check;
 pub mod clips;
 pub mod dataset;
