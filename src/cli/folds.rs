@@ -69,7 +69,7 @@ impl FoldArgs {
     }
 
     /// Files that are read.
-    pub fn inputs(&self) -> impl Iterator<Item = &PathBuf> {
+    pub fn inputs(&self) -> impl Iterator<Item = &PathBuf> + '_ {
         self.protocol.iter().chain(&self.features)
     }
 
