@@ -27,7 +27,7 @@ help:
 	@echo 'make evaluate    what the bundled weights do on fresh simulated hearts (SEED=n, COUNT=n; ten minutes)'
 	@echo 'make rpeaks      R peaks on 4,000 simulated records, beside neurokit2 and xqrs (ten minutes)'
 	@echo 'make ablations   after make weights: the flow without one of its parts (hours; goes on where it was stopped)'
-	@echo 'make experiment  does pretraining on generated clips help? (SCALE=small|full|tiny; small: 40 minutes)'
+	@echo 'make experiment  does pretraining on generated clips help? (SCALE=tiny|small|full; hours)'
 	@echo 'make miri        the kernels under Miri (needs a nightly Rust with Miri)'
 	@echo 'make install     install the programs (PREFIX=DIR for DIR/bin)'
 	@echo 'make check-cuda  compile with --features cuda, with an nvcc from PyPI where there is none'

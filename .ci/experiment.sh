@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Does pretraining on generated clips help? Digital hearts with known truth; `make experiment`. BIN holds the programs.
 #
-#   SCALE=small (default)  N = 100 and 300 labelled participants, about 40 minutes on two cores
-#   SCALE=full             N = 100, 300 and 1000, hours
-#   SCALE=tiny             N = 45, a minute: whether everything runs; its figures mean nothing
+#   SCALE=small (default)  N = 100 and 300 labelled participants
+#   SCALE=full             N = 100, 300 and 1000
+#   SCALE=tiny             N = 45, few steps: whether everything runs; its figures mean nothing
 #   WEIGHTS=FILE           generator [default: the weights inside the programs]
 #   DIR=FOLDER             where everything lies; what is there is not made again [default: target/experiment/SCALE]
 #
 # For every N: k = 0, 1, 2, 3 times as many clips as there are labelled ones are generated from ECGs of participants without
 # labels. In each of five folds the network is pretrained on the clips of those who train and on the generated ones, then
-# trained on phenotypes and on diagnoses; baselines run on the same folds. Lines:
+# trained on phenotypes and on diagnoses; baselines run on the same folds. The largest N is also trained on permuted rows, whose
+# figures must be those of chance. Lines:
 #
 #   result NAME VALUE [LOW HIGH]    NAME = TASK.nN.METHOD.FIGURE, interval by bootstrap over participants, all folds pooled
 set -euo pipefail
@@ -81,6 +82,10 @@ for n in $sizes; do
     for name in clip:scratch constant:constant ecg-ridge:ecg_ridge ecg-head:ecg_head mean-clip:mean_clip; do
       figures $task "$n" "${name%:*}" "${name#*:}" "$here/$task.scratch/figures.csv" $wanted
     done
+    if [ "$n" = "$largest" ]; then
+      made "$here/$task.permuted" "${common[@]}" --protocol "$protocol" --permute -o "$here/$task.permuted"
+      figures $task "$n" clip permuted "$here/$task.permuted/figures.csv" $wanted
+    fi
     for k in $mixes; do
       for fold in $(seq $folds); do
         made "$here/k$k.fold$fold.safetensors" "$BIN/cmr-pretrain" --real "$dir/labelled/cine.h5" \
