@@ -7,12 +7,12 @@
 #   WEIGHTS=FILE           generator [default: the weights inside the programs]
 #   DIR=FOLDER             where everything lies; what is there is not made again [default: target/experiment/SCALE]
 #
-# For every N: k = 0, 1, 2, 3 times as many clips as there are labelled ones are generated from ECGs of participants without
-# labels. In each of five folds the network is pretrained on the clips of those who train and on the generated ones, then
-# trained on phenotypes and on diagnoses; baselines run on the same folds. The largest N is also trained on permuted rows, whose
-# figures must be those of chance. Lines:
+# For every N: k = 0, 1, 2, 3 times as many clips as there are labelled ones are generated from ECGs of participants
+# without labels. In each of five folds the network is pretrained on the clips of those who train and on the generated
+# ones, then trained on phenotypes and on diagnoses; baselines run on the same folds. The largest N is also trained on
+# permuted rows, whose figures must be those of chance. Lines:
 #
-#   result NAME VALUE [LOW HIGH]    NAME = TASK.nN.METHOD.FIGURE, interval by bootstrap over participants, all folds pooled
+#   result NAME VALUE [LOW HIGH]    NAME = TASK.nN.METHOD.FIGURE, interval by bootstrap over participants, folds pooled
 set -euo pipefail
 cd "$(dirname "$0")/.."
 BIN=${BIN:-target/release}
@@ -39,7 +39,8 @@ made() { # made OUTPUT COMMAND...: runs the command unless its output is there
   fi
 }
 
-# figures TASK N METHOD FILE WANTED...: the pooled figures of METHOD in a figures.csv, as result lines; WANTED is name:metric.
+# figures TASK N METHOD SHOWN FILE WANTED...: the pooled figures of METHOD in a figures.csv, as result lines that call it
+# SHOWN; WANTED is name:metric.
 figures() {
   local task=$1 n=$2 method=$3 name=$4 file=$5
   shift 5
@@ -54,14 +55,15 @@ largest=0 most=0
 for n in $sizes; do if [ "$n" -gt "$largest" ]; then largest=$n; fi; done
 for k in $mixes; do if [ "$k" -gt "$most" ]; then most=$k; fi; done
 made "$dir/labelled" "$BIN/ecgflow" simulate -n "$largest" --seed $seed --hdf5 -o "$dir/labelled"
-made "$dir/unlabelled" "$BIN/ecgflow" simulate -n $((largest * most)) --seed $seed --start "$largest" --hdf5 -o "$dir/unlabelled"
+made "$dir/unlabelled" "$BIN/ecgflow" simulate -n $((largest * most)) --seed $seed --start "$largest" --hdf5 \
+  -o "$dir/unlabelled"
 made "$dir/features.h5" "$BIN/pamae-encode" "$dir/labelled/ecg.h5" "${weights[@]}" -o "$dir/features.h5"
 made "$dir/unlabelled.h5" "$BIN/pamae-encode" "$dir/unlabelled/ecg.h5" "${weights[@]}" -o "$dir/unlabelled.h5"
 made "$dir/generated.h5" "$BIN/amdf-sample" "$dir/unlabelled.h5" "${weights[@]}" $sample -o "$dir/generated.h5"
 
 groups='all:mean_r2 seen:mean_r2 left_ventricle:mean_r2 right_ventricle:mean_r2 left_atrium:mean_r2 right_atrium:mean_r2
-  ascending_aorta:mean_r2 descending_aorta:mean_r2 wall_thickness:mean_r2 circumferential_strain:mean_r2 radial_strain:mean_r2
-  longitudinal_strain:mean_r2 lv_edv_ml:r2 lv_esv_ml:r2 lv_ef_percent:r2'
+  ascending_aorta:mean_r2 descending_aorta:mean_r2 wall_thickness:mean_r2 circumferential_strain:mean_r2
+  radial_strain:mean_r2 longitudinal_strain:mean_r2 lv_edv_ml:r2 lv_esv_ml:r2 lv_ef_percent:r2'
 answers='all:auc hcm:auc dcm:auc rcm:auc ischaemic:auc heart_failure:auc'
 baselines=constant,ridge,head,mean-clip
 for n in $sizes; do

@@ -302,6 +302,6 @@ fn clips_without_a_row_are_left_out_and_permuted_rows_are_said() {
     let output = run(&format!("{PHENOTYPE} --steps 1 --permute -o w.safetensors"), folder.path());
     let stderr = text(&output.stderr);
     assert!(output.status.success(), "{stderr}");
-    assert!(stderr.contains("19 clips are used; 1 clips have no row in the table, 1 rows have no clip"), "{stderr}");
+    assert!(stderr.contains("19 clips are used; 1 have no row in the table, 1 rows have no clip"), "{stderr}");
     assert!(stderr.contains("whatever is learnt is chance"), "{stderr}");
 }
