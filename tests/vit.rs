@@ -73,7 +73,7 @@ fn step(name: &str, variables: &Variables, loss: &Tensor, settings: Settings) {
         // A constant added to all keys changes no softmax: their biases have a gradient of rounding alone, and AdamW makes
         // whole steps of it.
         if !tensor.ends_with("qkv.bias") {
-            let change = values(&(&now_minus(variables, tensor, &before[tensor])));
+            let change = values(&now_minus(variables, tensor, &before[tensor]));
             close(tensor, &[change.iter().map(|v| v.abs()).sum()], &golden["change"][tensor]);
         }
         compared += 1;
