@@ -163,19 +163,8 @@ fn likeliest(means: &[f64]) -> Option<usize> {
 pub fn predict(name: &'static str, kind: Kind, asked: &Asked<'_>, log: &Log) -> Result<()> {
     let Asked { stream, compute, predict, .. } = asked;
     super::use_threads(compute.threads.threads)?;
-    let device = compute.device.open()?;
     let weights = compute.open_weights(kind, log)?;
-    let mut networks = vec![Predict::open(&weights, kind, &device)?];
-    log.weights(&weights, kind);
-    let mut models = vec![weights.id()];
-    for path in &predict.ensemble {
-        let more = Weights::open(path)?;
-        let network = Predict::open(&more, kind, &device)?;
-        agree(&networks, &network).map_err(|error| error.in_file(path))?;
-        log.weights(&more, kind);
-        models.push(more.id());
-        networks.push(network);
-    }
+    let (networks, models) = open(kind, &weights, asked, log)?;
     let source = stream.open()?;
     let shown = source.shown().to_owned();
     let mut reader = CineReader::open(source)?;
@@ -230,6 +219,23 @@ pub fn predict(name: &'static str, kind: Kind, asked: &Asked<'_>, log: &Log) -> 
     }
     consistency.lines().iter().for_each(|line| log.info(line));
     writer.finish()
+}
+
+/// The networks, and the names of their weights.
+fn open(kind: Kind, weights: &Weights, asked: &Asked<'_>, log: &Log) -> Result<(Vec<Predict>, Vec<String>)> {
+    let device = asked.compute.device.open()?;
+    let mut networks = vec![Predict::open(weights, kind, &device)?];
+    log.weights(weights, kind);
+    let mut models = vec![weights.id()];
+    for path in &asked.predict.ensemble {
+        let more = Weights::open(path)?;
+        let network = Predict::open(&more, kind, &device)?;
+        agree(&networks, &network).map_err(|error| error.in_file(path))?;
+        log.weights(&more, kind);
+        models.push(more.id());
+        networks.push(network);
+    }
+    Ok((networks, models))
 }
 
 /// The place of a record's pile; a new one where there is none.
