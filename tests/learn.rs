@@ -191,7 +191,7 @@ fn pretrained_weights_are_started_from_and_the_result_predicts() {
 fn folds_train_test_and_are_repeated_by_their_protocol() {
     let folder = data(36);
     let words =
-        format!("{PHENOTYPE} --epochs 40 --batch 16 --features f.h5 --baselines constant,ridge,mean-clip,probe");
+        format!("{PHENOTYPE} --epochs 40 --batch 16 --features f.h5 --baselines constant,ridge,head,mean-clip,probe");
     succeed(&format!("{words} --folds 3 -o cv"), folder.path());
     let cv = folder.path().join("cv");
     for name in ["figures.csv", "figures.json", "fold1.safetensors", "predictions.clip.csv", "protocol.json"] {
@@ -203,6 +203,7 @@ fn folds_train_test_and_are_repeated_by_their_protocol() {
     assert!(low <= network && network <= high && high <= 1.0, "{low} {network} {high}");
     assert!(ridge > 0.9, "the features hold the size: {ridge}");
     assert!(constant < 0.05, "{constant}");
+    assert!(r2("ecg-head")[0] > 0.2, "{:?}", r2("ecg-head"));
     assert!(r2("mean-clip")[0] > 0.5, "{:?}", r2("mean-clip"));
     assert!(figure(&cv, "clip", "fold 2", "lv_edv_ml", "mae")[0] > 0.0);
     let json = std::fs::read_to_string(cv.join("figures.json")).unwrap();
@@ -222,6 +223,32 @@ fn folds_train_test_and_are_repeated_by_their_protocol() {
     let stderr = crate::program::text(&output.stderr);
     assert!(output.status.code() == Some(1) && stderr.contains("a participant leaks"), "{stderr}");
     assert!(!folder.path().join("leak").exists());
+}
+
+#[test]
+fn pretraining_in_a_fold_leaves_out_everyone_who_is_validated_or_tested() {
+    let folder = data(12);
+    write(&folder.path().join("own.h5"), ids(12).iter().map(|id| cine(&format!("{id}.draw1"), id, 1)));
+    let words = format!("{PHENOTYPE} --folds 3 --baselines constant --baselines-only -o cv");
+    succeed(&words, folder.path());
+    for fold in 1..=3 {
+        let words = PRETRAIN.replace("made.h5 --mix 1", "own.h5 --mix 3");
+        let words = format!("{words} --protocol cv/protocol.json --fold {fold} --validation 0 --steps 1");
+        let output = run(&format!("{words} -o mae{fold}.safetensors"), folder.path());
+        let stderr = text(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
+        assert!(stderr.contains("12 generated clips are wanted, 4 are there"), "{stderr}");
+    }
+    let said = text(&succeed("ecgflow inspect mae1.safetensors --json", folder.path()));
+    assert!(said.contains("4 of 12 real clips of real.h5") && said.contains("4 of 12 generated clips"), "{said}");
+    // Each fold starts from its own.
+    let words = format!("{PHENOTYPE} --steps 1 --protocol cv/protocol.json --init mae{{fold}}.safetensors");
+    succeed(&format!("{words} --baselines probe -o pre"), folder.path());
+    assert!(names(&folder.path().join("pre")).contains(&"fold3.safetensors".to_owned()));
+    std::fs::remove_file(folder.path().join("mae2.safetensors")).unwrap();
+    let output = run(&format!("{words} -o none"), folder.path());
+    assert!(output.status.code() == Some(1) && text(&output.stderr).contains("mae2.safetensors"));
+    assert!(!folder.path().join("none").exists());
 }
 
 #[test]
