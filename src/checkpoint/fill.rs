@@ -56,7 +56,11 @@ pub fn parity(name: &str, shape: &[usize]) -> Result<Tensor> {
 /// 0, learned positions and tokens small, all else uniform with variance 1 / fan in.
 fn fresh(name: &str, shape: &[usize], seed: u64) -> Result<Tensor> {
     let (centre, scale) = match shape.len() {
-        0 | 1 if [".var", "running_var", ".weight", "target_sd", ".temperature"].iter().any(|end| name.ends_with(end)) => {
+        0 | 1
+            if [".var", "running_var", ".weight", "target_sd", ".temperature"]
+                .iter()
+                .any(|end| name.ends_with(end)) =>
+        {
             (1.0, 0.0)
         }
         0 | 1 if name.ends_with(".threshold") => (0.5, 0.0),
