@@ -8,7 +8,7 @@ use crate::checkpoint::{Kind, Weights};
 use crate::data::cine::Cine;
 use crate::data::phenotype::{of_field, Phenotype};
 use crate::error::{Error, Fault, Result};
-use crate::model::vit::{pooled, Config, Task, Vit};
+use crate::model::vit::{prepared, Config, Task, Vit};
 use crate::tensor;
 
 /// A vision transformer ready to run.
@@ -92,7 +92,7 @@ impl Predict {
     /// Where the computation fails or yields values that are not finite.
     pub fn run(&self, batch: &[Cine]) -> Result<Vec<Vec<f64>>> {
         by_device(batch, &self.device, |part| {
-            let clip = |cine: &Cine| -> Array3<f32> { pooled(cine.clip.view(), self.config.pool) };
+            let clip = |cine: &Cine| -> Array3<f32> { prepared(cine.clip.view(), &self.config) };
             let clips = stack(part, |c| tensor::from_array(clip(c).view(), &self.device))?; // (B, T, H, W)
             let values = self.values(&clips)?.to_vec2::<f32>()?; // (B, K)
             let row = |(cine, values): (&Cine, Vec<f32>)| {

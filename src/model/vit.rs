@@ -5,13 +5,14 @@
 //!
 //! | symbol | here | shape |
 //! |---|---|---|
-//! | x | `clip`, in \[0, 1\], pooled | (B, T, H, W) |
+//! | x | `clip`, in \[0, 1\], [`prepared`] | (B, T, H, W) |
 //! | patches | tokens | (B, P, width), P = T/pf * H/p * W/p |
 //! | cls | [`Vit::features`] | (B, width) |
 //! | K | phenotypes or logits | (B, K) |
 //!
 //! Departures from the paper: none known; the hidden layers of the phenotype head are 1/3 and 1/6 of the width (256 and
-//! 128 at 768), never fewer than 8. `compact` sees the clip averaged over neighbouring frames and pixels ([`Config::pool`]).
+//! 128 at 768), never fewer than 8. `compact` sees the clip averaged over neighbouring frames and pixels ([`Config::pool`])
+//! and standardised ([`Config::standardise`]).
 
 use candle_core::{bail, Result, Tensor};
 use candle_nn::init::{ONE, ZERO};
@@ -26,6 +27,8 @@ use super::layers::{each_token, gelu, linear, linear_forward, xavier, LayerNorm,
 const EPS: f32 = 1e-6;
 /// Standard deviation that embeddings are drawn with.
 const EMBEDDING_SD: f64 = 0.02;
+/// A clip whose grey levels vary less is not stretched further.
+const LEAST_SD: f64 = 1e-3;
 /// Fewest units of a hidden layer of the phenotype head.
 const LEAST_UNITS: usize = 8;
 
@@ -104,6 +107,10 @@ pub struct Config {
     /// What is averaged first.
     #[serde(default, skip_serializing_if = "Pool::is_none")]
     pub pool: Pool,
+    /// Whether each clip is then moved and scaled to mean 0 and standard deviation 1, so that neither the gain of the
+    /// scanner nor the window of a generator matters.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub standardise: bool,
     /// Frames a patch covers, after pooling; equal to `frames` where frames are channels (ViT-B/16), fewer for `vit3d`.
     pub patch_frames: usize,
     /// Rows and columns a patch covers, after pooling.
@@ -121,8 +128,8 @@ pub struct Config {
 impl Config {
     /// ViT-B/16 with the 50 frames as channels.
     pub fn published(task: Task) -> Self {
-        let (pool, patch_frames, patch) = (Pool::default(), 50, 16);
-        Config { frames: 50, image: 96, pool, patch_frames, patch, width: 768, depth: 12, heads: 12, task }
+        let (pool, standardise, patch_frames, patch) = (Pool::default(), false, 50, 16);
+        Config { frames: 50, image: 96, pool, standardise, patch_frames, patch, width: 768, depth: 12, heads: 12, task }
     }
 
     /// Patches of 10 frames x 16 x 16 pixels.
@@ -133,13 +140,14 @@ impl Config {
     /// Small, for laptops and the bundled weights.
     pub fn compact(task: Task) -> Self {
         let pool = Pool { frames: 2, pixels: 2 };
-        Config { pool, patch_frames: 25, patch: 8, width: 128, depth: 4, heads: 4, ..Config::published(task) }
+        let (width, depth, heads) = (128, 4, 4);
+        Config { pool, standardise: true, patch_frames: 25, patch: 8, width, depth, heads, ..Config::published(task) }
     }
 
     /// The sizes of the parity data, for tests.
     pub fn tiny(task: Task) -> Self {
-        let (pool, patch_frames, patch) = (Pool::default(), 8, 8);
-        Config { frames: 8, image: 32, pool, patch_frames, patch, width: 32, depth: 2, heads: 4, task }
+        let (pool, standardise, patch_frames, patch) = (Pool::default(), false, 8, 8);
+        Config { frames: 8, image: 32, pool, standardise, patch_frames, patch, width: 32, depth: 2, heads: 4, task }
     }
 
     /// Frames, rows and columns after pooling.
@@ -310,7 +318,7 @@ impl Vit {
         })
     }
 
-    /// Patches of the pooled clip with their positions: (B, T, H, W) -> (B, P, width).
+    /// Patches of the prepared clip with their positions: (B, T, H, W) -> (B, P, width).
     pub fn tokens(&self, clip: &Tensor) -> Result<Tensor> {
         self.embed(&patches(clip, &self.config)?)
     }
@@ -353,12 +361,12 @@ impl Vit {
         self.encode(tokens)?.narrow(1, 0, 1)?.squeeze(1)?.contiguous()
     }
 
-    /// What the class token holds at the end: pooled clip (B, T, H, W) -> (B, width).
+    /// What the class token holds at the end: prepared clip (B, T, H, W) -> (B, width).
     pub fn features(&self, clip: &Tensor) -> Result<Tensor> {
         self.read(&self.tokens(clip)?)
     }
 
-    /// Pooled clip (B, T, H, W) -> z-scores of the phenotypes or logits of the diagnoses (B, K).
+    /// Prepared clip (B, T, H, W) -> z-scores of the phenotypes or logits of the diagnoses (B, K).
     pub fn forward(&self, clip: &Tensor) -> Result<Tensor> {
         self.head.forward(&self.features(clip)?)
     }
@@ -379,8 +387,21 @@ impl Vit {
     }
 }
 
+/// A clip as the network takes it: averaged over neighbouring frames and pixels, and standardised, where the configuration
+/// says so.
+pub fn prepared(clip: ArrayView3<'_, f32>, config: &Config) -> Array3<f32> {
+    let clip = pooled(clip, config.pool);
+    if !config.standardise {
+        return clip;
+    }
+    let n = clip.len().max(1) as f64;
+    let mean = clip.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
+    let sd = (clip.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n).sqrt();
+    clip.mapv(|v| ((f64::from(v) - mean) / sd.max(LEAST_SD)) as f32)
+}
+
 /// A clip averaged over neighbouring frames and pixels; its values as they are where nothing is pooled.
-pub fn pooled(clip: ArrayView3<'_, f32>, pool: Pool) -> Array3<f32> {
+fn pooled(clip: ArrayView3<'_, f32>, pool: Pool) -> Array3<f32> {
     if pool.is_none() {
         return clip.to_owned();
     }
@@ -395,7 +416,7 @@ pub fn pooled(clip: ArrayView3<'_, f32>, pool: Pool) -> Array3<f32> {
     sum / (frames * pixels * pixels) as f32
 }
 
-/// The patches of a pooled clip as rows, frame, row and column order within each: (B, T, H, W) -> (B, P, pf p p).
+/// The patches of a prepared clip as rows, frame, row and column order within each: (B, T, H, W) -> (B, P, pf p p).
 pub fn patches(clip: &Tensor, config: &Config) -> Result<Tensor> {
     let (b, t, h, w) = clip.dims4()?;
     let (pf, p) = (config.patch_frames, config.patch);
@@ -455,5 +476,16 @@ mod tests {
         let rows = patches(&clip, &config).unwrap().to_vec3::<f32>().unwrap();
         assert_eq!(rows[0][1], [2., 3., 6., 7., 18., 19., 22., 23.]);
         assert!(patches(&clip, &Config::tiny(phenotypes())).is_err());
+    }
+
+    #[test]
+    fn a_prepared_clip_is_averaged_and_knows_no_gain() {
+        let pool = Pool { frames: 1, pixels: 2 };
+        let config = Config { frames: 1, image: 4, pool, standardise: true, ..Config::tiny(phenotypes()) };
+        let clip = Array3::from_shape_fn((1, 4, 4), |(_, _, x)| if x < 2 { 0.25f32 } else { 0.75 });
+        assert_eq!(prepared(clip.view(), &config).as_slice().unwrap(), [-1.0, 1.0, -1.0, 1.0]);
+        let other = clip.mapv(|v| 0.5 * v + 0.125);
+        assert_eq!(prepared(other.view(), &config), prepared(clip.view(), &config));
+        assert!(prepared(Array3::zeros((1, 4, 4)).view(), &config).iter().all(|v| *v == 0.0));
     }
 }

@@ -1,6 +1,6 @@
 //! What the vision transformer and its baselines are given: patches of clips, or rows of numbers.
 //!
-//! Clips are pooled as the network's configuration says and held in memory as 16-bit numbers, up to a limit; what does not
+//! Clips are pooled and standardised as the network's configuration says and held in memory as 16-bit numbers, up to a limit; what does not
 //! fit is read again. In training a clip is moved, turned and made lighter or darker a little, never stretched: size is
 //! what is to be learnt.
 
@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use super::task::Records;
 use crate::data::cine::Cine;
 use crate::error::{Error, Fault, Result};
-use crate::model::vit::{pooled, Config};
+use crate::model::vit::{prepared, Config};
 use crate::random::Stream;
 
 const DOING: &str = "reading the training clips";
@@ -54,7 +54,7 @@ impl Augment {
     pub const USUAL: Augment = Augment { shift_px: 4.0, turn_deg: 8.0, gain: 0.1 };
 }
 
-/// Clips, pooled.
+/// Clips, as the network takes them.
 pub struct Clips<R> {
     records: R,
     config: Config,
@@ -74,7 +74,7 @@ impl<R: Records<Item = Cine>> Clips<R> {
         Clips { records, config, augment, held: RefCell::default() }
     }
 
-    /// A pooled clip.
+    /// A prepared clip.
     fn get(&self, i: usize) -> Result<Arc<Vec<f16>>> {
         if let Some(clip) = self.held.borrow().clips.get(&i) {
             return Ok(clip.clone());
@@ -87,7 +87,7 @@ impl<R: Records<Item = Cine>> Clips<R> {
             let expected = format!("{frames} frames of {image} x {image} (the network's)");
             return Err(fault.expected(expected, format!("{t} of {h} x {w}")).into());
         }
-        let values: Vec<f32> = pooled(cine.clip.view(), self.config.pool).into_iter().collect();
+        let values: Vec<f32> = prepared(cine.clip.view(), &self.config).into_iter().collect();
         let clip = Arc::new(values.iter().map(|v| f16::from_f32(*v)).collect::<Vec<f16>>());
         let mut held = self.held.borrow_mut();
         let bytes = 2 * clip.len();
@@ -119,7 +119,7 @@ impl<R: Records<Item = Cine>> Clips<R> {
         Ok(work.into_par_iter().map(prepare).collect())
     }
 
-    /// The mean over the frames of a pooled clip: H x W.
+    /// The mean over the frames of a prepared clip: H x W.
     ///
     /// # Errors
     /// Where the clip cannot be read.

@@ -127,7 +127,10 @@ pub fn restored(config: &Config, weights: Tensors, shown: &Shown, device: &Devic
         model.forward(&seen, std::slice::from_ref(mask))?.detach().flatten_all()?.to_vec1()
     };
     let found = found().map_err(Error::compute(DOING))?;
-    let black = vec![0.0; hidden.len()];
+    // Grey levels of the true clip, darkest to brightest: standardised clips have others than 0 to 1.
+    let values = || seen.iter().chain(hidden).copied();
+    let (low, high) = (values().fold(f32::INFINITY, f32::min), values().fold(f32::NEG_INFINITY, f32::max));
+    let black = vec![low; hidden.len()];
     Ok([("true", hidden), ("masked", &black), ("restored", &found)].map(|(word, hidden)| {
         let rows = |i: usize| match mask.seen.iter().position(|seen| *seen == i) {
             Some(place) => seen.get(place * width..(place + 1) * width),
@@ -137,7 +140,7 @@ pub fn restored(config: &Config, weights: Tensors, shown: &Shown, device: &Devic
             }
         };
         let all: Vec<f32> = (0..config.vit.patches()).flat_map(|i| rows(i).unwrap_or(&[])).copied().collect();
-        let clip = untiled(&all, &config.vit);
+        let clip = untiled(&all, &config.vit).mapv(|v| (v - low) / (high - low).max(f32::MIN_POSITIVE));
         let id = format!("{} {word}", shown.id);
         Cine { source: id.clone(), id, sample: 0, clip, pixel_spacing_mm: None, heart_rate: f32::NAN }
     }))
