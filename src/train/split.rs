@@ -1,5 +1,7 @@
 //! Which records validate, and in which order the others train: from their ids and the seed alone.
 
+use std::collections::BTreeMap;
+
 use crate::error::{Fault, Result};
 use crate::random::Stream;
 
@@ -14,27 +16,30 @@ pub struct Split {
 
 impl Split {
     /// Each record falls into validation with probability `share`, by its own id, so that adding records moves no other.
-    /// Draws and beats of one record, as this toolkit names them, stand on the same side.
+    /// Draws and beats of one record, as this toolkit names them, always stand on the same side.
     /// Where a share above 0 chooses none, the record nearest to it is taken; one record is always left to train.
     ///
     /// # Errors
     /// Where there is no record to train on.
     pub fn new(ids: &[String], share: f64, seed: u64) -> Result<Split> {
-        let draw = |(i, id): (usize, &String)| (Stream::new("validation", seed, recorded(id), 0).uniform(), i);
-        let mut drawn: Vec<(f64, usize)> = ids.iter().enumerate().map(draw).collect();
-        drawn.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let mut records: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (i, id) in ids.iter().enumerate() {
+            records.entry(recorded(id)).or_default().push(i);
+        }
+        if records.is_empty() {
+            return Err(Fault::new("training", "").expected("at least one record", "none").into());
+        }
+        let draw = |(id, all): (&str, Vec<usize>)| (Stream::new("validation", seed, id, 0).uniform(), all);
+        let mut drawn: Vec<(f64, Vec<usize>)> = records.into_iter().map(draw).collect();
+        drawn.sort_by(|a, b| a.0.total_cmp(&b.0));
         let least = usize::from(share > 0.0);
-        let chosen = drawn.iter().filter(|(value, _)| *value <= share).count().max(least);
-        let chosen = chosen.min(ids.len().saturating_sub(1));
-        let numbers = |part: &[(f64, usize)]| {
-            let mut numbers: Vec<usize> = part.iter().map(|(_, i)| *i).collect();
+        let chosen = drawn.iter().filter(|(value, _)| *value <= share).count().max(least).min(drawn.len() - 1);
+        let numbers = |part: &[(f64, Vec<usize>)]| {
+            let mut numbers: Vec<usize> = part.iter().flat_map(|(_, all)| all.iter().copied()).collect();
             numbers.sort_unstable();
             numbers
         };
         let (validation, train) = drawn.split_at(chosen);
-        if train.is_empty() {
-            return Err(Fault::new("training", "").expected("at least one record", "none").into());
-        }
         Ok(Split { train: numbers(train), validation: numbers(validation) })
     }
 
@@ -82,6 +87,13 @@ mod tests {
         let split = Split::new(&draws, 0.2, 0).unwrap();
         assert!(split.validation.len() > 10);
         assert!(split.validation.iter().all(|i| split.validation.contains(&(i ^ 1))));
+        for seed in 0..20 {
+            let split = Split::new(&draws[..4], 1e-9, seed).unwrap(); // a share that chooses none
+            assert!([[0, 1], [2, 3]].contains(&split.validation[..].try_into().unwrap()), "{split:?}");
+            let split = Split::new(&draws[..4], 1.0, seed).unwrap(); // and one that chooses all
+            assert!([[0, 1], [2, 3]].contains(&split.train[..].try_into().unwrap()), "{split:?}");
+            assert!(Split::new(&draws[..2], 0.5, seed).unwrap().validation.is_empty());
+        }
     }
 
     fn ids(n: usize) -> Vec<String> {
