@@ -2,6 +2,7 @@
 //!
 //! It stands here because a program holds arguments and calls only; the trainer is in [`crate::train::mae`].
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -19,7 +20,7 @@ use crate::io::output::Output;
 use crate::io::sheet;
 use crate::train::input::{Augment, Clips};
 use crate::train::mae::{self, mixed, restored, Mae};
-use crate::train::protocol::{participants, Protocol};
+use crate::train::protocol::{participants, Fold, Protocol};
 use crate::train::split::Split;
 use crate::train::variables::Tensors;
 use crate::train::Records;
@@ -71,8 +72,26 @@ fn share(text: &str) -> std::result::Result<f64, String> {
 struct Chosen<R> {
     all: Vec<R>,
     ids: Vec<String>,
+    /// Participant of each record.
+    people: Vec<String>,
     /// Of each record: which of the others, and its number there.
     places: Vec<(usize, usize)>,
+}
+
+impl<R: Records> Chosen<R> {
+    fn none() -> Chosen<R> {
+        Chosen { all: Vec::new(), ids: Vec::new(), people: Vec::new(), places: Vec::new() }
+    }
+
+    /// Adds records of `from` by their numbers; `people` names the participant of each of its records.
+    fn add(&mut self, from: R, people: &[String], numbers: &[usize]) {
+        for i in numbers {
+            self.ids.push(from.ids().get(*i).cloned().unwrap_or_default());
+            self.people.push(people.get(*i).cloned().unwrap_or_default());
+            self.places.push((self.all.len(), *i));
+        }
+        self.all.push(from);
+    }
 }
 
 impl<R: Records<Item = Cine>> Records for Chosen<R> {
@@ -102,38 +121,29 @@ impl PretrainArgs {
         let config = session.start.configs.mae.clone().ok_or_else(|| Fault::new("pretraining", "no configuration"))?;
         let (records, about) = self.clips(&mut session, log)?;
         let ids = records.ids.clone();
+        let split = Split::new(&records.people, self.train.validation, self.train.seed)?;
         let augment = if self.no_augment { Augment::NONE } else { Augment::USUAL };
         session.depends_on("augment", augment)?;
         session.depends_on("mix", self.mix)?;
-        let split = Split::new(&ids, self.train.validation, self.train.seed)?;
-        let drawn: Vec<usize> = split.validation.iter().chain(&split.train).copied().take(DRAWN).collect();
         let clips = Clips::new(records, config.vit.clone(), augment);
-        let task = Mae::new(clips, ids, split.clone(), config.clone(), session.variables()?)?;
+        let task = Mae::new(clips, ids, split.clone(), config, session.variables()?)?;
         let mut plan = self.train.plan_for(&split, mae::defaults(self.preset, self.train.batch));
         plan.schedule.floor = 0.0;
-        let shown = match &self.pictures {
-            Some(_) => drawn.iter().map(|i| task.shown(*i, self.train.seed)).collect::<Result<Vec<_>>>()?,
-            None => Vec::new(),
-        };
-        let synthetic = session.provenance.synthetic;
-        let draw = |folder: &Path, epoch: u64, weights: Tensors| {
-            for (number, shown) in shown.iter().enumerate() {
-                let clips = restored(&config, weights.clone(), shown, &session.device)?;
-                let path = folder.join(format!("clip{number}_epoch{epoch:03}.png"));
-                let output = Output::begin(&path, false)?;
-                std::fs::write(output.path(), sheet::draw(&clips, FRAMES, synthetic)?)
-                    .map_err(Error::io("writing", &path))?;
-                output.finish()?;
-            }
-            Ok(())
-        };
-        let on_epoch = self.pictures.as_deref().map(|folder| -> Result<OnEpoch<'_>> {
-            std::fs::create_dir_all(folder).map_err(Error::io("making the folder", folder))?;
-            Ok(Box::new(move |epoch, weights: &dyn Fn() -> Result<Tensors>| draw(folder, epoch, weights()?)))
-        });
-        let trained =
-            train(task, &self.train, plan, session.settings.clone(), &session.provenance, log, on_epoch.transpose()?)?;
+        let on_epoch = self.pictures.as_deref().map(|folder| drawing(folder, &task, &split, &session, plan.seed));
+        let settings = session.settings.clone();
+        let trained = train(task, &self.train, plan, settings, &session.provenance, log, on_epoch.transpose()?)?;
         session.finish(trained, &about, &self.train.output)
+    }
+
+    /// The fold whose participants train, where one is asked for.
+    fn asked(&self) -> Result<Option<Fold>> {
+        let (Some(path), Some(number)) = (&self.protocol, self.fold) else { return Ok(None) };
+        let text = std::fs::read_to_string(path).map_err(Error::io("reading the protocol", path))?;
+        let protocol = Protocol::from_json(&text).map_err(|error| error.in_file(path))?;
+        let found = protocol.folds.len();
+        let missing = || Fault::new("reading a protocol", "").file(path).field("folds");
+        let fold = protocol.folds.into_iter().nth(number - 1);
+        Ok(Some(fold.ok_or_else(|| missing().expected(format!("fold {number}"), found))?))
     }
 
     /// The clips to train on, and what they are.
@@ -141,45 +151,81 @@ impl PretrainArgs {
         let every: Vec<PathBuf> = self.real.iter().chain(&self.synthetic).cloned().collect();
         self.train.spare(self.protocol.as_slice())?;
         drop(self.train.read::<Cine>(&every)?); // names are unique over both
+        let fold = self.asked()?;
         let real: Dataset<Cine> = Dataset::open(&self.real)?;
-        let made: Option<Dataset<Cine>> =
-            if self.synthetic.is_empty() { None } else { Some(Dataset::open(&self.synthetic)?) };
         session.provenance = real.after(session.provenance.clone());
-        let mut numbers: Vec<usize> = (0..real.ids().len()).collect();
-        let mut held_out = Vec::new();
-        if let (Some(path), Some(fold)) = (&self.protocol, self.fold) {
-            let text = std::fs::read_to_string(path).map_err(Error::io("reading the protocol", path))?;
-            let protocol = Protocol::from_json(&text).map_err(|error| error.in_file(path))?;
-            let chosen = protocol.folds.get(fold - 1);
-            let missing = || Fault::new("reading a protocol", "").file(path).field("folds");
-            let chosen = chosen.ok_or_else(|| missing().expected(format!("fold {fold}"), protocol.folds.len()))?;
-            let people = participants(&real.texts("source"));
-            numbers.retain(|i| people.get(*i).is_some_and(|id| chosen.train.contains(id)));
-            held_out = chosen.validation.iter().chain(&chosen.test).cloned().collect();
-            if numbers.is_empty() {
-                return Err(missing().expected("clips of those who train in the fold", "none").into());
-            }
+        let people = participants(&real.texts("source"));
+        let train: Option<HashSet<String>> = fold.as_ref().map(|fold| participants(&fold.train).into_iter().collect());
+        let numbers: Vec<usize> = (0..people.len())
+            .filter(|i| train.as_ref().is_none_or(|train| people.get(*i).is_some_and(|id| train.contains(id))))
+            .collect();
+        if let Some(path) = self.protocol.as_ref().filter(|_| numbers.is_empty()) {
+            let fault = Fault::new("reading a protocol", "").file(path).field("folds");
+            return Err(fault.expected("clips of those who train in the fold", "none").into());
         }
-        let mut places: Vec<(usize, usize)> = numbers.iter().map(|i| (0, *i)).collect();
         let mut about = format!("{} of {}", numbers.len(), real.about("real clips"));
-        let mut all = vec![real];
-        if let Some(made) = made.filter(|_| self.mix > 0) {
-            session.provenance = made.after(session.provenance.clone());
-            let people = participants(&made.texts("source"));
-            let usable: Vec<usize> = (0..people.len()).filter(|i| !held_out.contains(&people[*i])).collect();
-            let chosen = mixed(numbers.len(), usable.len(), usize::from(self.mix), self.train.seed);
-            let chosen = chosen.into_iter().filter_map(|i| usable.get(i.checked_sub(numbers.len())?).copied());
-            let before = places.len();
-            places.extend(chosen.map(|i| (1, i)));
-            let (wanted, found) = (numbers.len() * usize::from(self.mix), places.len() - before);
-            if found < wanted {
-                log.warn(&format!("--mix {}: {wanted} generated clips are wanted, {found} are there", self.mix));
-            }
-            about.push_str(&format!(" and {found} of {}", made.about("generated clips")));
-            all.push(made);
+        let mut chosen = Chosen::none();
+        chosen.add(real, &people, &numbers);
+        if self.mix > 0 {
+            about.push_str(&self.generated(&mut chosen, fold.as_ref(), session, log)?);
         }
-        let id = |(of, i): &(usize, usize)| all.get(*of).and_then(|d| d.ids().get(*i)).cloned().unwrap_or_default();
-        let ids = places.iter().map(id).collect();
-        Ok((Chosen { all, ids, places }, about))
+        Ok((chosen, about))
     }
+
+    /// Adds generated clips, none of someone who validates or is tested in the fold; says how many.
+    fn generated(
+        &self,
+        chosen: &mut Chosen<Dataset<Cine>>,
+        fold: Option<&Fold>,
+        session: &mut Session,
+        log: &Log,
+    ) -> Result<String> {
+        let made: Dataset<Cine> = Dataset::open(&self.synthetic)?;
+        session.provenance = made.after(session.provenance.clone());
+        let people = participants(&made.texts("source"));
+        let held_out = fold.into_iter().flat_map(|fold| [&fold.validation, &fold.test]);
+        let held_out: HashSet<String> = held_out.flat_map(|ids| participants(ids)).collect();
+        let usable: Vec<usize> =
+            (0..people.len()).filter(|i| people.get(*i).is_some_and(|id| !held_out.contains(id))).collect();
+        let real = chosen.places.len();
+        let wanted = real.saturating_mul(usize::from(self.mix));
+        let numbers: Vec<usize> = mixed(usable.len(), wanted, self.train.seed)
+            .into_iter()
+            .filter_map(|place| usable.get(place).copied())
+            .collect();
+        if numbers.len() < wanted {
+            let found = numbers.len();
+            log.warn(&format!("--mix {}: {wanted} generated clips are wanted, {found} are there", self.mix));
+        }
+        let about = format!(" and {} of {}", numbers.len(), made.about("generated clips"));
+        chosen.add(made, &people, &numbers);
+        Ok(about)
+    }
+}
+
+/// What draws a few clips into a folder after every epoch: as they are, what is seen of them, and restored.
+fn drawing<'a, R: Records<Item = Cine>>(
+    folder: &'a Path,
+    task: &Mae<R>,
+    split: &Split,
+    session: &Session,
+    seed: u64,
+) -> Result<OnEpoch<'a>> {
+    let drawn = split.validation.iter().chain(&split.train).take(DRAWN);
+    let shown = drawn.map(|i| task.shown(*i, seed)).collect::<Result<Vec<_>>>()?;
+    let (config, device) = (task.config().clone(), session.device.clone());
+    let synthetic = session.provenance.synthetic;
+    std::fs::create_dir_all(folder).map_err(Error::io("making the folder", folder))?;
+    Ok(Box::new(move |epoch, weights: &dyn Fn() -> Result<Tensors>| {
+        let weights = weights()?;
+        for (number, shown) in shown.iter().enumerate() {
+            let clips = restored(&config, weights.clone(), shown, &device)?;
+            let path = folder.join(format!("clip{number}_epoch{epoch:03}.png"));
+            let output = Output::begin(&path, false)?;
+            std::fs::write(output.path(), sheet::draw(&clips, FRAMES, synthetic)?)
+                .map_err(Error::io("writing", &path))?;
+            output.finish()?;
+        }
+        Ok(())
+    }))
 }

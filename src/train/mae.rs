@@ -65,6 +65,11 @@ impl<R: Records<Item = Cine>> Mae<R> {
         Ok(Mae { clips, ids, split, config, model, variables })
     }
 
+    /// Sizes of the network.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     fn parts(
         &self,
         records: &[usize],
@@ -176,15 +181,12 @@ impl<R: Records<Item = Cine>> Task for Mae<R> {
     }
 }
 
-/// The share of generated clips: all numbers of real clips, and `mix` times as many of generated ones, drawn from the seed.
-///
-/// # Errors
-/// Never; fewer generated clips than asked for are all taken.
-pub fn mixed(real: usize, generated: usize, mix: usize, seed: u64) -> Vec<usize> {
+/// Which of the generated clips take part: `wanted` of them, drawn from the seed; all where there are fewer.
+pub fn mixed(generated: usize, wanted: usize, seed: u64) -> Vec<usize> {
     let mut chosen = Stream::new("mix", seed, "", 0).shuffle(generated);
-    chosen.truncate(real.saturating_mul(mix));
+    chosen.truncate(wanted);
     chosen.sort_unstable();
-    (0..real).chain(chosen.into_iter().map(|i| real + i)).collect()
+    chosen
 }
 
 #[cfg(test)]
@@ -192,16 +194,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mix_holds_every_real_clip_and_k_times_as_many_generated_ones() {
-        for k in 0..4 {
-            let mix = mixed(10, 100, k, 1);
-            assert_eq!(mix.iter().filter(|i| **i < 10).count(), 10);
-            assert_eq!(mix.len(), 10 + 10 * k);
+    fn a_mix_holds_as_many_generated_clips_as_are_wanted() {
+        for wanted in [0, 10, 30] {
+            let mix = mixed(100, wanted, 1);
+            assert!(mix.len() == wanted && mix.windows(2).all(|pair| pair[0] < pair[1]), "{mix:?}");
         }
-        assert_eq!(mixed(10, 15, 3, 1), (0..25).collect::<Vec<_>>());
-        assert_ne!(mixed(10, 100, 1, 1), mixed(10, 100, 1, 2));
-        let few = mixed(10, 100, 1, 1);
-        assert!(few.iter().all(|i| mixed(10, 100, 2, 1).contains(i)), "more of them hold those that were there");
+        assert_eq!(mixed(15, 30, 1), (0..15).collect::<Vec<_>>());
+        assert_ne!(mixed(100, 10, 1), mixed(100, 10, 2));
+        let few = mixed(100, 10, 1);
+        assert!(few.iter().all(|i| mixed(100, 20, 1).contains(i)), "more of them hold those that were there");
     }
 
     #[test]
