@@ -114,109 +114,107 @@ fn groups(truth: &Truth) -> Vec<(String, Vec<usize>)> {
     all
 }
 
+/// Mean of what is known.
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let known: Vec<f64> = values.filter(|v| v.is_finite()).collect();
+    known.iter().sum::<f64>() / known.len() as f64
+}
+
+/// Truth and prediction of output `k` for those of whom it is known.
+fn column(of: &[&Prediction], k: usize) -> (Vec<f64>, Vec<f64>) {
+    let at = |values: &Vec<f64>| values.get(k).copied().unwrap_or(f64::NAN);
+    let (y, p): (Vec<f64>, Vec<f64>) = of.iter().map(|one| (at(&one.truth), at(&one.values))).unzip();
+    pairs(&y, &p)
+}
+
 /// All scores of these participants.
 fn scores(truth: &Truth, groups: &[(String, Vec<usize>)], of: &[&Prediction]) -> Vec<f64> {
-    let column = |k: usize| {
-        let at = |values: &Vec<f64>| values.get(k).copied().unwrap_or(f64::NAN);
-        let (y, p): (Vec<f64>, Vec<f64>) = of.iter().map(|one| (at(&one.truth), at(&one.values))).unzip();
-        pairs(&y, &p)
-    };
-    let mean = |values: &[f64]| {
-        let known: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
-        known.iter().sum::<f64>() / known.len() as f64
-    };
-    let outputs = truth.outputs();
     match truth.question {
-        Question::Numbers => {
-            let mut all = Vec::with_capacity(4 * outputs);
-            let mut explained = Vec::with_capacity(outputs);
-            for k in 0..outputs {
-                let (y, p) = column(k);
-                let found = Regression::new(&y, &p);
-                all.extend([found.r2, found.mae, found.rmse, found.pearson]);
-                explained.push(found.r2);
-            }
-            let of_group = |(_, places): &(String, Vec<usize>)| {
-                mean(&places.iter().filter_map(|k| explained.get(*k).copied()).collect::<Vec<f64>>())
-            };
-            all.extend(groups.iter().map(of_group));
-            all
-        }
-        Question::Answers => {
-            let (mut all, mut areas) = (Vec::new(), Vec::new());
-            for k in 0..outputs {
-                let (y, p) = column(k);
-                let y: Vec<bool> = y.iter().map(|v| *v > 0.5).collect();
-                let known = of.iter().filter(|one| one.truth.get(k).is_some_and(|v| v.is_finite()));
-                let called: Vec<bool> = known.map(|one| one.values.get(k) >= one.threshold.get(k)).collect();
-                let counts = Counts::of(&y, &called);
-                areas.push(auc(&y, &p));
-                all.extend([auc(&y, &p), brier(&y, &p), ece(&y, &p, BINS), counts.accuracy(), counts.sensitivity()]);
-                all.extend([counts.specificity(), counts.ppv(), counts.npv(), counts.f1()]);
-            }
-            all.push(mean(&areas));
-            all
-        }
-        Question::Classes => {
-            let known = |one: &&&Prediction| one.truth.iter().all(|v| v.is_finite());
-            let of: Vec<&Prediction> = of.iter().filter(known).copied().collect();
-            let class = |one: &&Prediction| one.truth.iter().position(|v| *v > 0.5).unwrap_or(0);
-            let classes: Vec<usize> = of.iter().map(class).collect();
-            let p: Vec<f64> = of.iter().flat_map(|one| one.values.iter().copied()).collect();
-            let mut all: Vec<f64> = (0..outputs)
-                .map(|k| {
-                    let (y, p): (Vec<f64>, Vec<f64>) = column(k);
-                    auc(&y.iter().map(|v| *v > 0.5).collect::<Vec<bool>>(), &p)
-                })
-                .collect();
-            all.extend([macro_auc(&classes, &p, outputs), accuracy(&classes, &decide(&p, outputs))]);
-            all
-        }
+        Question::Numbers => of_numbers(truth.outputs(), groups, of),
+        Question::Answers => of_answers(truth.outputs(), of),
+        Question::Classes => of_classes(truth.outputs(), of),
     }
+}
+
+fn of_numbers(outputs: usize, groups: &[(String, Vec<usize>)], of: &[&Prediction]) -> Vec<f64> {
+    let mut all = Vec::with_capacity(4 * outputs + groups.len());
+    let mut explained = Vec::with_capacity(outputs);
+    for k in 0..outputs {
+        let (y, p) = column(of, k);
+        let found = Regression::new(&y, &p);
+        all.extend([found.r2, found.mae, found.rmse, found.pearson]);
+        explained.push(found.r2);
+    }
+    let of_group = |(_, places): &(String, Vec<usize>)| mean(places.iter().filter_map(|k| explained.get(*k).copied()));
+    all.extend(groups.iter().map(of_group));
+    all
+}
+
+fn of_answers(outputs: usize, of: &[&Prediction]) -> Vec<f64> {
+    let (mut all, mut areas) = (Vec::new(), Vec::new());
+    for k in 0..outputs {
+        let (y, p) = column(of, k);
+        let y: Vec<bool> = y.iter().map(|v| *v > 0.5).collect();
+        let known = of.iter().filter(|one| one.truth.get(k).is_some_and(|v| v.is_finite()));
+        let called: Vec<bool> = known.map(|one| one.values.get(k) >= one.threshold.get(k)).collect();
+        let counts = Counts::of(&y, &called);
+        areas.push(auc(&y, &p));
+        all.extend([auc(&y, &p), brier(&y, &p), ece(&y, &p, BINS), counts.accuracy(), counts.sensitivity()]);
+        all.extend([counts.specificity(), counts.ppv(), counts.npv(), counts.f1()]);
+    }
+    all.push(mean(areas.into_iter()));
+    all
+}
+
+fn of_classes(outputs: usize, of: &[&Prediction]) -> Vec<f64> {
+    let known = |one: &&&Prediction| one.truth.iter().all(|v| v.is_finite());
+    let of: Vec<&Prediction> = of.iter().filter(known).copied().collect();
+    let class = |one: &&Prediction| one.truth.iter().position(|v| *v > 0.5).unwrap_or(0);
+    let classes: Vec<usize> = of.iter().map(class).collect();
+    let p: Vec<f64> = of.iter().flat_map(|one| one.values.iter().copied()).collect();
+    let against_others = |k: usize| {
+        let (y, p) = column(&of, k);
+        auc(&y.iter().map(|v| *v > 0.5).collect::<Vec<bool>>(), &p)
+    };
+    let mut all: Vec<f64> = (0..outputs).map(against_others).collect();
+    all.extend([macro_auc(&classes, &p, outputs), accuracy(&classes, &decide(&p, outputs))]);
+    all
 }
 
 /// All figures of the methods.
 pub fn of(truth: &Truth, methods: &[Method], folds: usize, seed: u64) -> Vec<Figure> {
+    methods.iter().flat_map(|method| of_method(truth, method, folds, seed)).collect()
+}
+
+/// The figures of each fold, of all participants, and the means of the folds.
+fn of_method(truth: &Truth, method: &Method, folds: usize, seed: u64) -> Vec<Figure> {
     let (names, groups) = (names(truth), groups(truth));
-    let mut all = Vec::new();
-    for method in methods {
-        let mut of_folds: Vec<Vec<f64>> = Vec::new();
-        for fold in (0..folds).map(Some).chain([None]) {
-            let chosen: Vec<&Prediction> =
-                method.predictions.iter().filter(|p| fold.is_none_or(|fold| p.fold == fold)).collect();
-            if chosen.is_empty() {
-                continue;
-            }
-            let values = scores(truth, &groups, &chosen);
-            let around = intervals(chosen.len(), seed, |sample| {
-                scores(truth, &groups, &sample.iter().filter_map(|i| chosen.get(*i).copied()).collect::<Vec<_>>())
-            });
-            let scope = fold.map_or_else(|| POOLED.to_owned(), |fold| format!("fold {}", fold + 1));
-            for (((name, metric), value), interval) in names.iter().zip(&values).zip(around) {
-                let n = chosen.len();
-                let (scope, name) = (scope.clone(), name.clone());
-                all.push(Figure {
-                    method: method.name,
-                    scope,
-                    name,
-                    metric,
-                    n,
-                    value: *value,
-                    interval: Some(interval),
-                });
-            }
-            if fold.is_some() {
-                of_folds.push(values);
-            }
+    let figure = |k: usize, scope: String, n: usize, value: f64, interval: Option<[f64; 2]>| {
+        let (name, metric) = names.get(k).cloned().unwrap_or_default();
+        Figure { method: method.name, scope, name, metric, n, value, interval }
+    };
+    let (mut all, mut of_folds) = (Vec::new(), Vec::new());
+    for fold in (0..folds).map(Some).chain([None]) {
+        let is_chosen = |p: &&Prediction| fold.is_none_or(|fold| p.fold == fold);
+        let chosen: Vec<&Prediction> = method.predictions.iter().filter(is_chosen).collect();
+        if chosen.is_empty() {
+            continue;
         }
-        for (k, (name, metric)) in names.iter().enumerate() {
-            let known: Vec<f64> = of_folds.iter().filter_map(|v| v.get(k).copied()).filter(|v| v.is_finite()).collect();
-            let value = known.iter().sum::<f64>() / known.len() as f64;
-            let n = method.predictions.len();
-            let (scope, name) = (MEAN.to_owned(), name.clone());
-            all.push(Figure { method: method.name, scope, name, metric, n, value, interval: None });
-        }
+        let n = chosen.len();
+        let values = scores(truth, &groups, &chosen);
+        let around = intervals(n, seed, |sample| {
+            scores(truth, &groups, &sample.iter().filter_map(|i| chosen.get(*i).copied()).collect::<Vec<_>>())
+        });
+        let scope = fold.map_or_else(|| POOLED.to_owned(), |fold| format!("fold {}", fold + 1));
+        let each = values.iter().zip(around).enumerate();
+        all.extend(each.map(|(k, (value, interval))| figure(k, scope.clone(), n, *value, Some(interval))));
+        of_folds.extend(fold.map(|_| values));
     }
+    let of_means = (0..names.len()).map(|k| {
+        let value = mean(of_folds.iter().filter_map(|values: &Vec<f64>| values.get(k).copied()));
+        figure(k, MEAN.to_owned(), method.predictions.len(), value, None)
+    });
+    all.extend(of_means);
     all
 }
 

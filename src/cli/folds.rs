@@ -23,7 +23,8 @@ use crate::error::{Error, Result};
 use crate::io::output::{Folder, Output};
 use crate::io::table::TableWriter;
 use crate::io::Sink as _;
-use crate::train::protocol::Protocol;
+use crate::train::input::Rows;
+use crate::train::protocol::{Part, Protocol};
 use crate::train::truth::{Question, Truth};
 
 /// Cross-validation and what the network is compared with.
@@ -90,6 +91,12 @@ impl FoldArgs {
         }
     }
 
+    /// What is compared, in order.
+    fn methods(&self) -> Vec<Method> {
+        let network = (!self.baselines_only).then(|| Method::new("clip"));
+        network.into_iter().chain(self.baselines.iter().map(|baseline| Method::new(baseline.name()))).collect()
+    }
+
     fn protocol(&self, setup: &Setup, seed: u64) -> Result<Protocol> {
         if let Some(path) = &self.protocol {
             let text = std::fs::read_to_string(path).map_err(Error::io("reading the protocol", path))?;
@@ -118,6 +125,31 @@ pub fn inside(args: &TrainArgs, folder: &Path, word: &str) -> TrainArgs {
     }
 }
 
+/// A cross-validation under way.
+pub struct Run<'a> {
+    args: &'a LearnArgs,
+    /// How its trainings go.
+    pub train: TrainArgs,
+    /// ECG features, where there are any.
+    pub features: Option<Rows>,
+    /// Where its files lie until it is finished.
+    pub folder: &'a Path,
+    /// Messages.
+    pub log: &'a Log,
+}
+
+/// One fold: who trains, validates and is tested.
+pub struct Tested<'a> {
+    /// What all folds share.
+    pub setup: &'a Setup,
+    /// The records of the fold.
+    pub part: &'a Part,
+    /// What they are to give, scaled by those who train.
+    pub truth: Truth,
+    /// The fold, from 0.
+    pub number: usize,
+}
+
 /// Runs all folds and writes the folder.
 ///
 /// # Errors
@@ -125,46 +157,25 @@ pub fn inside(args: &TrainArgs, folder: &Path, word: &str) -> TrainArgs {
 pub fn run(args: &LearnArgs, setup: &mut Setup, log: &Log) -> Result<()> {
     let folder = Folder::begin_new(&args.train.output)?;
     let protocol = args.folds.protocol(setup, args.train.seed)?;
-    if let Some(fold) = args.folds.fold.filter(|fold| *fold > protocol.folds.len()) {
-        return Err(Error::usage(format!("--fold {fold}: there are {} folds", protocol.folds.len())));
+    let count = protocol.folds.len();
+    if let Some(fold) = args.folds.fold.filter(|fold| *fold > count) {
+        return Err(Error::usage(format!("--fold {fold}: there are {count} folds")));
     }
-    let train_args = TrainArgs { seed: protocol.seed, ..args.train.clone() };
-    let features = args.features(setup)?;
-    let mut methods: Vec<Method> = Vec::new();
-    if !args.folds.baselines_only {
-        methods.push(Method::new("clip"));
-    }
-    methods.extend(args.folds.baselines.iter().map(|baseline| Method::new(baseline.name())));
-    for i in 0..protocol.folds.len() {
-        if args.folds.fold.is_some_and(|only| only != i + 1) {
-            continue;
-        }
-        args.begin_fold(setup, i)?;
-        let part = protocol.part(i, &setup.participants, &setup.records)?;
+    let train = TrainArgs { seed: protocol.seed, ..args.train.clone() };
+    let run = Run { args, train, features: args.features(setup)?, folder: folder.path(), log };
+    let mut methods = args.folds.methods();
+    for number in (0..count).filter(|i| args.folds.fold.is_none_or(|only| only == i + 1)) {
+        args.begin_fold(setup, number)?;
+        let part = protocol.part(number, &setup.participants, &setup.records)?;
+        let truth = setup.truth.scaled(&part.split.train).map_err(|error| error.in_file(&args.table))?;
+        let fold = Tested { setup: &*setup, part: &part, truth, number };
         let mut done: Vec<Vec<Prediction>> = Vec::new();
         if !args.folds.baselines_only {
-            log.note(&format!("fold {} of {}", i + 1, protocol.folds.len()));
-            let fold_args = inside(&train_args, folder.path(), &format!("fold{}", i + 1));
-            let fitted = args.fit(setup, part.split.clone(), &fold_args, log)?;
-            let outputs = fitted.learn.outputs(&part.test)?;
-            let Fitted { trained, learn, temperature, threshold } = fitted;
-            done.push(predictions(setup, &learn.truth, &part.test, &outputs, (&temperature, &threshold), i));
-            let models = setup
-                .session
-                .models(trained.weights, format!("trained on {}, fold {}, {}", setup.on, i + 1, trained.note))?;
-            models.save(&fold_args.output, &setup.session.provenance)?;
+            log.note(&format!("fold {} of {count}", number + 1));
+            done.push(run.network(&fold)?);
         }
-        let truth = setup.truth.scaled(&part.split.train).map_err(|error| error.in_file(&args.table))?;
         for baseline in &args.folds.baselines {
-            done.push(args.baseline(
-                *baseline,
-                setup,
-                (&truth, &part, i),
-                &features,
-                &train_args,
-                folder.path(),
-                log,
-            )?);
+            done.push(run.baseline(*baseline, &fold)?);
         }
         methods.iter_mut().zip(done).for_each(|(method, part)| method.predictions.extend(part));
     }
@@ -172,51 +183,64 @@ pub fn run(args: &LearnArgs, setup: &mut Setup, log: &Log) -> Result<()> {
     provenance.seed = Some(protocol.seed);
     write_text(&folder.path().join("protocol.json"), &protocol.to_json()?)?;
     for method in &methods {
-        write_predictions(
-            &folder.path().join(format!("predictions.{}.csv", method.name)),
-            &setup.truth,
-            method,
-            &provenance,
-        )?;
+        let path = folder.path().join(format!("predictions.{}.csv", method.name));
+        write_predictions(&path, &setup.truth, method, &provenance)?;
     }
-    let figures = figures::of(&setup.truth, &methods, protocol.folds.len(), protocol.seed);
+    let figures = figures::of(&setup.truth, &methods, count, protocol.seed);
     figures::write(folder.path(), &figures, &provenance)?;
     figures::tell(&setup.truth, &figures, log);
     folder.finish()
 }
 
-/// What test records got; several clips of one participant are averaged.
-pub fn predictions(
-    setup: &Setup,
-    truth: &Truth,
-    test: &[usize],
-    outputs: &[Vec<f32>],
-    (temperature, threshold): (&[f64], &[f64]),
-    fold: usize,
-) -> Vec<Prediction> {
-    let mut all: Vec<(Prediction, f64)> = Vec::new();
-    let mut places: HashMap<&str, usize> = HashMap::new();
-    for (record, outputs) in test.iter().zip(outputs) {
-        let id = setup.participants.get(*record).map_or("", String::as_str);
-        let values = in_units(truth, outputs, temperature);
-        let place = *places.entry(id).or_insert_with(|| {
-            let truths = match truth.question {
-                Question::Numbers => truth.values(*record).to_vec(),
-                _ => (0..truth.outputs()).map(|k| truth.answer(*record, k)).collect(),
-            };
-            let values = vec![0.0; values.len()];
-            all.push((
-                Prediction { id: id.to_owned(), fold, truth: truths, values, threshold: threshold.to_vec() },
-                0.0,
-            ));
-            all.len() - 1
-        });
-        if let Some((prediction, n)) = all.get_mut(place) {
-            *n += 1.0;
-            prediction.values.iter_mut().zip(&values).for_each(|(mean, value)| *mean += (value - *mean) / *n);
-        }
+impl Run<'_> {
+    /// Trains the network of a fold, saves it, and asks it for those who are tested.
+    fn network(&self, fold: &Tested<'_>) -> Result<Vec<Prediction>> {
+        let (session, word) = (&fold.setup.session, fold.number + 1);
+        let args = inside(&self.train, self.folder, &format!("fold{word}"));
+        let fitted = self.args.fit(fold.setup, fold.part.split.clone(), &args, self.log)?;
+        let outputs = fitted.learn.outputs(&fold.part.test)?;
+        let Fitted { trained, temperature, threshold, .. } = fitted;
+        let origin = format!("trained on {}, fold {word}, {}", fold.setup.on, trained.note);
+        session.models(trained.weights, origin)?.save(&args.output, &session.provenance)?;
+        Ok(fold.predictions(&outputs, &temperature, &threshold))
     }
-    all.into_iter().map(|(prediction, _)| prediction).collect()
+
+    /// The arguments of the program.
+    pub fn args(&self) -> &LearnArgs {
+        self.args
+    }
+}
+
+impl Tested<'_> {
+    /// What test records got; several clips of one participant are averaged.
+    pub fn predictions(&self, outputs: &[Vec<f32>], temperature: &[f64], threshold: &[f64]) -> Vec<Prediction> {
+        let mut all: Vec<(Prediction, f64)> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        for (record, outputs) in self.part.test.iter().zip(outputs) {
+            let id = self.setup.participants.get(*record).map_or("", String::as_str);
+            let values = in_units(&self.truth, outputs, temperature);
+            let place = *places.entry(id).or_insert_with(|| {
+                all.push((self.nothing_yet(id, *record, threshold), 0.0));
+                all.len() - 1
+            });
+            if let Some((prediction, n)) = all.get_mut(place) {
+                *n += 1.0;
+                prediction.values.iter_mut().zip(&values).for_each(|(mean, value)| *mean += (value - *mean) / *n);
+            }
+        }
+        all.into_iter().map(|(prediction, _)| prediction).collect()
+    }
+
+    /// The truth of a participant, and zeros.
+    fn nothing_yet(&self, id: &str, record: usize, threshold: &[f64]) -> Prediction {
+        let outputs = self.truth.outputs();
+        let truth = match self.truth.question {
+            Question::Numbers => self.truth.values(record).to_vec(),
+            _ => (0..outputs).map(|k| self.truth.answer(record, k)).collect(),
+        };
+        let (id, threshold) = (id.to_owned(), threshold.to_vec());
+        Prediction { id, fold: self.number, truth, values: vec![0.0; outputs], threshold }
+    }
 }
 
 fn write_text(path: &Path, text: &str) -> Result<()> {

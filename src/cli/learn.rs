@@ -16,6 +16,7 @@ use super::train::{train, TrainArgs, Trained};
 use crate::checkpoint::sizes::Backbone;
 use crate::checkpoint::{Configs, Kind, Weights};
 use crate::data::cine::Cine;
+use crate::data::table::Table;
 use crate::data::target::{Meaning, Targets};
 use crate::error::{Error, Fault, Result};
 use crate::io::{columns, Source};
@@ -26,8 +27,9 @@ use crate::train::learn::{self, Balance, Learn};
 use crate::train::protocol::participants;
 use crate::train::split::Split;
 use crate::train::start::{start, vit};
-use crate::train::truth::{Question, Truth};
+use crate::train::truth::{Matched, Question, Truth};
 use crate::train::variables::Tensors;
+use crate::train::{Defaults, Variables};
 
 const DOING: &str = "training";
 /// What stands for the number of the fold, from 1, in the name of the weights to start from.
@@ -105,7 +107,7 @@ impl LearnArgs {
     pub fn run(
         &self,
         tool: &str,
-        targets: impl Fn(&crate::data::table::Table) -> Result<Targets>,
+        targets: impl Fn(&Table) -> Result<Targets>,
         balance: Balance,
         log: &Log,
     ) -> Result<()> {
@@ -122,15 +124,8 @@ impl LearnArgs {
         setup.session.finish(fitted.trained, &setup.on, &self.train.output)
     }
 
-    /// Opens everything.
-    fn setup(
-        &self,
-        tool: &str,
-        targets: impl Fn(&crate::data::table::Table) -> Result<Targets>,
-        balance: Balance,
-        log: &Log,
-    ) -> Result<Setup> {
-        self.train.spare(&self.inputs())?;
+    /// What the table asks for.
+    fn targets(&self, targets: impl Fn(&Table) -> Result<Targets>, log: &Log) -> Result<Targets> {
         let table = columns::read(&Source::open(&self.table)?)?;
         let mut targets = targets(&table).map_err(|error| error.in_file(&self.table))?;
         if !targets.unused.is_empty() {
@@ -141,29 +136,41 @@ impl LearnArgs {
             let order = Stream::new("permute", self.train.seed, "", 0).shuffle(targets.values.len());
             targets.values = order.iter().filter_map(|i| targets.values.get(*i).cloned()).collect();
         }
+        Ok(targets)
+    }
+
+    /// Opens everything.
+    fn setup(
+        &self,
+        tool: &str,
+        targets: impl Fn(&Table) -> Result<Targets>,
+        balance: Balance,
+        log: &Log,
+    ) -> Result<Setup> {
+        self.train.spare(&self.inputs())?;
+        let targets = self.targets(targets, log)?;
         let (kind, configs) = self.configs(&targets);
-        let mut first = self.train.clone();
-        first.init = self.init_of(self.folds.first());
+        let first = TrainArgs { init: self.init_of(self.folds.first()), ..self.train.clone() };
         let mut session = Session::begin(tool, kind, &configs, self.weights.as_deref(), &first)?;
         let data: Dataset<Cine> = Dataset::open(&self.cine)?;
         session.provenance = data.after(session.provenance);
-        let people = participants(&data.texts("source"));
-        let (truth, matched) = Truth::of(&targets, &people).map_err(|error| error.in_file(&self.table))?;
-        if matched.without_row + matched.without_record > 0 {
-            let (clips, rows) = (matched.without_row, matched.without_record);
+        let participants = participants(&data.texts("source"));
+        let (truth, matched) = Truth::of(&targets, &participants).map_err(|error| error.in_file(&self.table))?;
+        let Matched { records, without_row, without_record } = matched;
+        if without_row + without_record > 0 {
             log.warn(&format!(
-                "{} clips are used; {clips} have no row in the table, {rows} rows have no clip",
-                matched.records.len()
+                "{} clips are used; {without_row} have no row in the table, {without_record} rows have no clip",
+                records.len()
             ));
         }
-        let on = format!("{} of {}", matched.records.len(), data.about("clips"));
+        let on = format!("{} of {}", records.len(), data.about("clips"));
         let augment = if self.no_augment { Augment::NONE } else { Augment::USUAL };
         let config = vit(&session.start.configs, kind)?;
         session.depends_on("truth", truth.fingerprint())?;
         session.depends_on("augment", augment)?;
         session.depends_on("balance", balance)?;
         let clips = Rc::new(Clips::new(data, config, augment));
-        Ok(Setup { session, clips, participants: people, truth, records: matched.records, on, balance, kind })
+        Ok(Setup { session, clips, participants, truth, records, on, balance, kind })
     }
 
     /// The weights that a fold, from 0, starts from.
@@ -248,7 +255,7 @@ impl LearnArgs {
     pub fn optimise(
         &self,
         learn: Learn,
-        defaults: crate::train::Defaults,
+        defaults: Defaults,
         session: &Session,
         args: &TrainArgs,
         log: &Log,
@@ -279,7 +286,7 @@ fn insert(weights: &mut Tensors, name: &str, values: &[f64]) -> Result<()> {
 }
 
 /// Gives the network the mean and standard deviation of each phenotype among the records that train.
-fn set_statistics(variables: &crate::train::Variables, truth: &Truth) -> Result<()> {
+fn set_statistics(variables: &Variables, truth: &Truth) -> Result<()> {
     let columns: (Vec<f32>, Vec<f32>) = truth.statistics.iter().map(|(mean, sd)| (*mean as f32, *sd as f32)).unzip();
     for (name, values) in [("target_mean", columns.0), ("target_sd", columns.1)] {
         let Some(var) = variables.get(name) else { continue };

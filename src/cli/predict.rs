@@ -78,6 +78,12 @@ struct Layout {
 }
 
 impl Layout {
+    fn new(networks: &[Predict], asked: &Asked<'_>, spread: bool) -> Result<Layout> {
+        let first = networks.first().ok_or_else(|| Error::usage("no network"))?;
+        let (columns, exclusive) = (first.columns(), first.is_exclusive());
+        Ok(Layout { columns, long: asked.predict.long, spread, decide: asked.decide, exclusive })
+    }
+
     fn header(&self) -> Vec<String> {
         if self.long {
             let plain = ["field", "name", "value", "unit", "group"];
@@ -112,48 +118,98 @@ impl Layout {
         (0..self.columns.len()).map(|k| column(k).sum::<f64>() / values.len() as f64).collect()
     }
 
+    /// The rows of a record: one, or one a number.
     fn rows(&self, id: &str, values: &[Vec<f64>]) -> Vec<Row> {
-        let n = values.len() as f64;
-        let column = |k: usize| values.iter().filter_map(move |row| row.get(k).copied());
         let means = self.means(values);
+        let n = values.len() as f64;
         let sd = |k: usize| {
             let mean = means.get(k).copied().unwrap_or(f64::NAN);
-            (column(k).map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt()
-            // NaN, an empty cell, of one
+            let squares = values.iter().filter_map(|row| row.get(k)).map(|v| (v - mean).powi(2));
+            (squares.sum::<f64>() / (n - 1.0)).sqrt() // NaN, an empty cell, of one
         };
-        if !self.long {
-            let mut cells = Vec::new();
-            for (k, mean) in means.iter().enumerate() {
-                cells.push(Value::Number(*mean));
-                cells.extend(self.spread.then(|| Value::Number(sd(k))));
-                cells.extend((self.decide && !self.exclusive).then(|| self.call(k, &means)));
-            }
-            if self.decide && self.exclusive {
-                let name = likeliest(&means).and_then(|k| self.columns.get(k)).map(|column| column.name.clone());
-                cells.push(name.map_or(Value::Missing, Value::Text));
-            }
-            return vec![Row { id: id.to_owned(), cells }];
+        let sds: Vec<f64> = (0..means.len()).map(sd).collect();
+        match self.long {
+            true => self.long_rows(id, n, &means, &sds),
+            false => vec![self.wide_row(id, &means, &sds)],
         }
-        let row = |(k, column): (usize, &Column)| {
-            let mean = means.get(k).copied().unwrap_or(f64::NAN);
-            let text = |text: &str| Value::Text(text.to_owned());
+    }
+
+    fn wide_row(&self, id: &str, means: &[f64], sds: &[f64]) -> Row {
+        let mut cells = Vec::new();
+        for (k, (mean, sd)) in means.iter().zip(sds).enumerate() {
+            cells.push(Value::Number(*mean));
+            cells.extend(self.spread.then_some(Value::Number(*sd)));
+            cells.extend((self.decide && !self.exclusive).then(|| self.call(k, means)));
+        }
+        if self.decide && self.exclusive {
+            let name = likeliest(means).and_then(|k| self.columns.get(k)).map(|column| column.name.clone());
+            cells.push(name.map_or(Value::Missing, Value::Text));
+        }
+        Row { id: id.to_owned(), cells }
+    }
+
+    fn long_rows(&self, id: &str, n: f64, means: &[f64], sds: &[f64]) -> Vec<Row> {
+        let text = |text: &str| Value::Text(text.to_owned());
+        let row = |(k, (column, (mean, sd))): (usize, (&Column, (&f64, &f64)))| {
             let known = column.phenotype;
             let field = known.map_or(Value::Missing, |p| Value::Number(f64::from(p.field)));
-            let mut cells = vec![field, text(&column.name), Value::Number(mean)];
+            let mut cells = vec![field, text(&column.name), Value::Number(*mean)];
             cells.push(text(known.map_or("probability", |p| p.unit)));
             cells.push(text(known.map_or("diagnosis", |p| p.group.name())));
             if self.spread {
-                cells.extend([n, sd(k), mean - WIDTH * sd(k), mean + WIDTH * sd(k)].map(Value::Number));
+                cells.extend([n, *sd, mean - WIDTH * sd, mean + WIDTH * sd].map(Value::Number));
             }
-            cells.extend(self.decide.then(|| self.call(k, &means)));
+            cells.extend(self.decide.then(|| self.call(k, means)));
             Row { id: id.to_owned(), cells }
         };
-        self.columns.iter().enumerate().map(row).collect()
+        self.columns.iter().zip(means.iter().zip(sds)).enumerate().map(row).collect()
     }
 }
 
 fn likeliest(means: &[f64]) -> Option<usize> {
     means.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(k, _)| k)
+}
+
+/// The table under way.
+struct Book {
+    layout: Layout,
+    fields: Vec<u32>,
+    writer: TableWriter,
+    each: bool,
+    /// Clips that are still to come of each record.
+    left: HashMap<String, usize>,
+    piles: Vec<Pile>,
+    consistency: Consistency,
+    rows: usize,
+}
+
+impl Book {
+    /// Takes in the numbers of one clip; writes its record where that was its last.
+    fn put(&mut self, cine: &Cine, values: Vec<Vec<f64>>) -> Result<()> {
+        let id = if self.each || cine.source.is_empty() { &cine.id } else { &cine.source };
+        let wanted = self.left.remove(id).unwrap_or(1);
+        let place = pile_of(&mut self.piles, id, cine, wanted);
+        if let Some(pile) = self.piles.get_mut(place) {
+            pile.values.extend(values);
+        }
+        if wanted > 1 {
+            self.left.insert(id.clone(), wanted - 1);
+            return Ok(());
+        }
+        let pile = self.piles.remove(place);
+        self.write(&pile)
+    }
+
+    fn write(&mut self, pile: &Pile) -> Result<()> {
+        self.consistency.add(&self.fields, &self.layout.means(&pile.values), pile.heart_rate);
+        self.rows += 1;
+        self.layout.rows(&pile.id, &pile.values).iter().try_for_each(|row| self.writer.put(row))
+    }
+
+    /// Writes the records of which clips were left out.
+    fn write_rest(&mut self) -> Result<()> {
+        std::mem::take(&mut self.piles).iter().try_for_each(|pile| self.write(pile))
+    }
 }
 
 /// Runs the networks of `kind` over every clip of the input.
@@ -168,57 +224,33 @@ pub fn predict(name: &'static str, kind: Kind, asked: &Asked<'_>, log: &Log) -> 
     let source = stream.open()?;
     let shown = source.shown().to_owned();
     let mut reader = CineReader::open(source)?;
-    for network in &networks {
-        network.check(reader.size()).map_err(|e| e.in_file(&shown))?;
-    }
-    let mut left = clips_of_records(&mut reader, predict).map_err(|e| e.in_file(&shown))?;
-    let first = networks.first().ok_or_else(|| Error::usage("no network"))?;
-    let layout = Layout {
-        columns: first.columns(),
-        long: predict.long,
-        spread: networks.len() > 1 || left.values().any(|n| *n > 1) || predict.samples.is_some(),
-        decide: asked.decide,
-        exclusive: first.is_exclusive(),
-    };
+    networks.iter().try_for_each(|network| network.check(reader.size())).map_err(|e| e.in_file(&shown))?;
+    let left = clips_of_records(&mut reader, predict).map_err(|e| e.in_file(&shown))?;
+    let several = networks.len() > 1 || left.values().any(|n| *n > 1) || predict.samples.is_some();
+    let layout = Layout::new(&networks, asked, several)?;
     let mut provenance = super::provenance_after(name, &reader.provenance(), &weights);
     provenance.model = Some(models.join("; "));
-    let mut writer = TableWriter::begin(&stream.output, &layout.header(), &provenance, !asked.table.no_comments)?;
+    let writer = TableWriter::begin(&stream.output, &layout.header(), &provenance, !asked.table.no_comments)?;
+    let fields = layout.columns.iter().filter_map(|c| c.phenotype.map(|p| p.field)).collect();
+    let (piles, consistency) = (Vec::new(), Consistency::default());
+    let mut book = Book { layout, fields, writer, each: predict.each, left, piles, consistency, rows: 0 };
     let rejects = Rejects::begin(asked.rejects, log, &provenance)?;
     let bar = log.progress(reader.records());
-    let fields: Vec<u32> = layout.columns.iter().filter_map(|c| c.phenotype.map(|p| p.field)).collect();
-    let (mut rows, mut consistency) = (0, Consistency::default());
-    let mut write = |pile: Pile| -> Result<()> {
-        consistency.add(&fields, &layout.means(&pile.values), pile.heart_rate);
-        rows += 1;
-        layout.rows(&pile.id, &pile.values).iter().try_for_each(|row| writer.put(row))
-    };
-    let mut piles: Vec<Pile> = Vec::new();
     for batch in super::batches(reader, compute.batch, &rejects) {
         let batch = batch?;
         let found = networks.iter().map(|network| network.run(&batch)).collect::<Result<Vec<_>>>()?;
         for (i, cine) in batch.iter().enumerate() {
-            let values: Vec<Vec<f64>> = found.iter().filter_map(|rows| rows.get(i).cloned()).collect();
-            let id = if predict.each || cine.source.is_empty() { &cine.id } else { &cine.source };
-            let wanted = left.remove(id).unwrap_or(1);
-            let place = pile_of(&mut piles, id, cine, wanted);
-            if let Some(pile) = piles.get_mut(place) {
-                pile.values.extend(values);
-            }
-            if wanted > 1 {
-                left.insert(id.clone(), wanted - 1);
-            } else if place < piles.len() {
-                write(piles.remove(place))?;
-            }
+            book.put(cine, found.iter().filter_map(|rows| rows.get(i).cloned()).collect())?;
         }
         bar.inc(batch.len() as u64);
     }
-    piles.into_iter().try_for_each(&mut write)?; // records of which clips were left out
+    book.write_rest()?;
     rejects.finish()?;
-    if rows == 0 {
+    if book.rows == 0 {
         return Err(Fault::new("predicting", "no record could be used").file(shown).into());
     }
-    consistency.lines().iter().for_each(|line| log.info(line));
-    writer.finish()
+    book.consistency.lines().iter().for_each(|line| log.info(line));
+    book.writer.finish()
 }
 
 /// The networks, and the names of their weights.
@@ -261,14 +293,14 @@ fn clips_of_records(reader: &mut CineReader, args: &PredictArgs) -> Result<HashM
     let ids = reader.ids()?;
     let sources = reader.texts("source").unwrap_or_else(|| ids.clone());
     let mut counts: HashMap<String, usize> = HashMap::new();
-    for (id, source) in ids.iter().zip(&sources) {
-        let name = if args.each || source.is_empty() { id } else { source };
-        *counts.entry(name.clone()).or_default() += 1;
-    }
+    let name = |(id, source): (&String, &String)| if args.each || source.is_empty() { id } else { source }.clone();
+    let names: Vec<String> = ids.iter().zip(&sources).map(name).collect();
+    names.iter().for_each(|name| *counts.entry(name.clone()).or_default() += 1);
     if let Some(wanted) = args.samples {
-        if let Some((id, found)) = sources.iter().filter_map(|id| counts.get_key_value(id)).find(|(_, n)| **n != wanted)
-        {
-            let fault = Fault::new("reading cine", "").record(id).field("/source");
+        let differs = |name: &&String| counts.get(*name) != Some(&wanted);
+        if let Some(name) = names.iter().find(differs) {
+            let fault = Fault::new("reading cine", "").record(name).field("/source");
+            let found = counts.get(name).copied().unwrap_or(0);
             let fault = fault.expected(format!("{wanted} clips of every record"), found);
             return Err(fault.hint("amdf-sample --samples K draws K of each").into());
         }

@@ -1,6 +1,6 @@
 //! What each record is to give, as the loss wants it: z-scores, answers or classes, with gaps.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::data::target::{Meaning, Targets};
 use crate::error::{Fault, Result};
@@ -63,7 +63,7 @@ impl Truth {
         let found: Vec<Option<Vec<f64>>> = participants.iter().map(row).collect();
         let records: Vec<usize> =
             found.iter().enumerate().filter(|(_, row)| row.is_some()).map(|(record, _)| record).collect();
-        let held: std::collections::HashSet<&str> = participants.iter().map(String::as_str).collect();
+        let held: HashSet<&str> = participants.iter().map(String::as_str).collect();
         let without_record = targets.ids.iter().filter(|id| !held.contains(id.as_str())).count();
         if records.is_empty() {
             let first = |ids: &[String]| ids.first().cloned().unwrap_or_default();
@@ -85,59 +85,65 @@ impl Truth {
     /// Where a number does not vary or an answer or class is missing among them.
     pub fn scaled(&self, train: &[usize]) -> Result<Truth> {
         let mut truth = self.clone();
-        let fault = |label: &String| Fault::new(DOING, "").field(label);
         match self.question {
             Question::Numbers => {
-                for (k, label) in self.labels.iter().enumerate() {
-                    let known: Vec<f64> = train.iter().filter_map(|i| self.values.get(*i)?.get(k).copied()).collect();
-                    let known: Vec<f64> = known.into_iter().filter(|v| v.is_finite()).collect();
-                    let mean = known.iter().sum::<f64>() / known.len() as f64;
-                    let sd = (known.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / known.len() as f64).sqrt();
-                    if known.len() < 2 || sd <= 1e-9 * mean.abs().max(1e-9) {
-                        let found = match known.len() {
-                            n if n < 2 => format!("{n} values"),
-                            n => format!("{n} times {mean}"),
-                        };
-                        let hint = "leave this field out: --fields";
-                        let expected = "values that differ, among the records that train";
-                        return Err(fault(label).expected(expected, found).hint(hint).into());
-                    }
-                    truth.statistics.push((mean, sd));
-                }
+                truth.statistics = (0..self.labels.len()).map(|k| self.spread(k, train)).collect::<Result<_>>()?;
                 let scale = |row: &Vec<f64>| {
                     row.iter().zip(&truth.statistics).map(|(v, (mean, sd))| ((v - mean) / sd) as f32).collect()
                 };
                 truth.rows = self.values.iter().map(scale).collect();
             }
-            Question::Answers => {
-                for (k, label) in self.labels.iter().enumerate() {
-                    let answers = |wanted: f64| {
-                        train
-                            .iter()
-                            .filter(|i| self.values.get(**i).and_then(|row| row.get(k)) == Some(&wanted))
-                            .count()
-                    };
-                    let (no, yes) = (answers(0.0), answers(1.0));
-                    if no == 0 || yes == 0 {
-                        let expected = "0 and 1, both among the records that train";
-                        return Err(fault(label).expected(expected, format!("{no} times 0 and {yes} times 1")).into());
-                    }
-                }
-            }
-            Question::Classes => {
-                for (class, label) in self.labels.iter().enumerate() {
-                    if !train.iter().any(|i| self.class(*i) == Some(class)) {
-                        let expected = "at least one record of every class that trains";
-                        return Err(fault(label).expected(expected, "none").into());
-                    }
-                }
-                if self.labels.len() < 2 {
-                    let label = self.labels.first().cloned().unwrap_or_default();
-                    return Err(fault(&label).expected("two classes or more", self.labels.len()).into());
-                }
-            }
+            Question::Answers => (0..self.labels.len()).try_for_each(|k| self.both_answers(k, train))?,
+            Question::Classes => self.all_classes(train)?,
         }
         Ok(truth)
+    }
+
+    fn fault(&self, k: usize) -> Fault {
+        Fault::new(DOING, "").field(self.labels.get(k).map_or("", String::as_str))
+    }
+
+    /// What these records say of output `k`, gaps left out.
+    fn known(&self, k: usize, records: &[usize]) -> Vec<f64> {
+        let value = |i: &usize| self.values.get(*i)?.get(k).copied().filter(|v| v.is_finite());
+        records.iter().filter_map(value).collect()
+    }
+
+    /// Mean and standard deviation of number `k`.
+    fn spread(&self, k: usize, train: &[usize]) -> Result<(f64, f64)> {
+        let known = self.known(k, train);
+        let n = known.len() as f64;
+        let mean = known.iter().sum::<f64>() / n;
+        let sd = (known.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
+        if known.len() >= 2 && sd > 1e-9 * mean.abs().max(1e-9) {
+            return Ok((mean, sd));
+        }
+        let found = if known.len() < 2 { format!("{} values", known.len()) } else { format!("{n} times {mean}") };
+        let fault = self.fault(k).expected("values that differ, among the records that train", found);
+        Err(fault.hint("leave this field out: --fields").into())
+    }
+
+    /// Fails where question `k` has one answer only.
+    fn both_answers(&self, k: usize, train: &[usize]) -> Result<()> {
+        let known = self.known(k, train);
+        let [no, yes] = [0.0, 1.0].map(|wanted| known.iter().filter(|v| **v == wanted).count());
+        if no > 0 && yes > 0 {
+            return Ok(());
+        }
+        let expected = "0 and 1, both among the records that train";
+        Err(self.fault(k).expected(expected, format!("{no} times 0 and {yes} times 1")).into())
+    }
+
+    /// Fails where a class has no record, or there is only one class.
+    fn all_classes(&self, train: &[usize]) -> Result<()> {
+        let is_missing = |class: &usize| !train.iter().any(|i| self.class(*i) == Some(*class));
+        if let Some(class) = (0..self.labels.len()).find(is_missing) {
+            return Err(self.fault(class).expected("at least one record of every class that trains", "none").into());
+        }
+        match self.labels.len() {
+            n if n < 2 => Err(self.fault(0).expected("two classes or more", n).into()),
+            _ => Ok(()),
+        }
     }
 
     /// What a training depends on: names and numbers.
@@ -191,7 +197,7 @@ impl Truth {
                 let n = train.iter().filter(|i| self.class(**i) == Some(k)).count().max(1);
                 return [1.0, train.len() as f32 / (self.labels.len() * n) as f32];
             }
-            let known: Vec<f64> = train.iter().filter_map(|i| self.values.get(*i)?.get(k).copied()).collect();
+            let known = self.known(k, train);
             let n = |wanted: f64| known.iter().filter(|v| **v == wanted).count();
             let [no, yes] = [n(0.0), n(1.0)];
             [no, yes].map(|count| (no + yes) as f32 / (2 * count.max(1)) as f32)
@@ -201,13 +207,9 @@ impl Truth {
 
     /// The records in groups of the same answers, or by a quarter of the first number.
     pub fn strata(&self, records: &[usize]) -> Vec<Vec<usize>> {
-        let quarter = |records: &[usize]| {
-            let mut known: Vec<f64> = records.iter().filter_map(|i| self.values(*i).first().copied()).collect();
-            known.retain(|v| v.is_finite());
-            known.sort_by(f64::total_cmp);
-            [1, 2, 3].map(|q| known.get(q * known.len() / 4).copied().unwrap_or(f64::NAN))
-        };
-        let cuts = quarter(records);
+        let mut known = self.known(0, records);
+        known.sort_by(f64::total_cmp);
+        let cuts = [1, 2, 3].map(|q| known.get(q * known.len() / 4).copied().unwrap_or(f64::NAN));
         let mut groups: BTreeMap<Vec<i64>, Vec<usize>> = BTreeMap::new();
         for record in records {
             let key: Vec<i64> = match self.question {
