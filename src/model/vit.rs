@@ -139,9 +139,9 @@ impl Config {
 
     /// Small, for laptops and the bundled weights.
     pub fn compact(task: Task) -> Self {
-        let pool = Pool { frames: 2, pixels: 2 };
+        let pool = Pool { frames: 5, pixels: 2 };
         let (width, depth, heads) = (128, 4, 4);
-        Config { pool, standardise: true, patch_frames: 25, patch: 8, width, depth, heads, ..Config::published(task) }
+        Config { pool, standardise: true, patch_frames: 10, patch: 8, width, depth, heads, ..Config::published(task) }
     }
 
     /// The sizes of the parity data, for tests.

@@ -40,7 +40,7 @@ pub fn defaults(backbone: Backbone, question: Question) -> Defaults {
     let batch = if question == Question::Numbers { 128 } else { 32 };
     match backbone.is_small() {
         false => Defaults { epochs: 100, batch, rate: 5e-5, ema: 0.0, warm_up: 5 },
-        true => Defaults { epochs: 100, batch: 32, rate: 1e-3, ema: 0.99, warm_up: 5 },
+        true => Defaults { epochs: 50, batch: 32, rate: 2e-3, ema: 0.99, warm_up: 5 },
     }
 }
 
