@@ -86,8 +86,9 @@ fuzz: setup
 weights: setup
 	@$(ENV) cargo build --release --locked --bins $$FEATURES
 	@BIN=$(BIN) docs/recipe.sh
-	@cp target/weights/compact.safetensors weights/
-	@echo 'make weights: weights/compact.safetensors is new; build again to bundle it'
+	@BIN=$(BIN) docs/recipe-downstream.sh
+	@cp target/weights/compact.safetensors target/weights/downstream.safetensors weights/
+	@echo 'make weights: the files in weights/ are new; build again to bundle them'
 
 ablations: setup
 	@$(ENV) cargo build --release --locked --bins $$FEATURES

@@ -97,10 +97,11 @@ impl Program for Ecgflow {
             Task::Trial(task) => trial(&task, log),
             Task::Inspect(task) => {
                 let said = match &task.file {
-                    Some(file) => inspect(&Source::open(file)?)?,
-                    None => weights(&bundled::weights()?)?,
+                    Some(file) => vec![inspect(&Source::open(file)?)?],
+                    None => vec![weights(&bundled::weights()?)?, weights(&bundled::downstream()?)?],
                 };
-                let text = if task.json { format!("{said:#}\n") } else { lines(&said) };
+                let shown = |said| if task.json { format!("{said:#}\n") } else { lines(said) };
+                let text: String = said.iter().map(shown).collect();
                 let output = Output::begin("-".as_ref(), false)?;
                 std::fs::write(output.path(), text).map_err(Error::io("writing", output.path()))?;
                 output.finish()

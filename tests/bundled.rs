@@ -42,14 +42,17 @@ fn named_weights_are_used_without_a_word_about_the_bundled_ones() {
 }
 
 #[test]
-fn models_that_are_not_bundled_must_be_named() {
-    let held = bundled::weights().unwrap().configs().kinds();
-    for (program, kind) in [("cmr-phenotype", "phenotype"), ("cmr-classify", "diagnosis")] {
-        if held.iter().any(|held| held.name() == kind) {
-            continue;
-        }
-        let says = ["--weights FILE is missing", &format!("but not {kind}"), "hint: give weights that hold this model"];
-        refuses(&format!("{program} cine.h5"), 2, &says, |folder| std::fs::write(folder.join("cine.h5"), "").unwrap());
+fn phenotypes_and_diagnoses_come_from_the_bundled_weights() {
+    let out = tempfile::tempdir().unwrap();
+    succeed("ecgflow simulate -n 2 --seed 3 --hdf5 -o hearts", out.path());
+    for (program, columns) in [("cmr-phenotype", "id,lv_edv_ml,"), ("cmr-classify", "id,")] {
+        let output = run(&format!("{program} hearts/cine.h5 -o {program}.csv"), out.path());
+        let stderr = text(&output.stderr);
+        assert!(output.status.success() && stderr.matches(notice()).count() == 1, "{program}: {stderr}");
+        let table = std::fs::read_to_string(out.path().join(format!("{program}.csv"))).unwrap();
+        assert!(table.contains(&bundled::downstream().unwrap().id()), "{table}");
+        assert_eq!(table.lines().filter(|line| line.starts_with("H3-")).count(), 2, "{table}");
+        assert!(table.lines().any(|line| line.starts_with(columns)), "{table}");
     }
 }
 
@@ -58,18 +61,21 @@ fn inspect_says_what_is_bundled() {
     let out = tempfile::tempdir().unwrap();
     let said = text(&succeed("ecgflow inspect --bundled", out.path()));
     assert!(said.contains(&bundled::weights().unwrap().id()) && said.contains("flow:"), "{said}");
+    assert!(said.contains(&bundled::downstream().unwrap().id()) && said.contains("diagnosis:"), "{said}");
     refuses("ecgflow inspect", 2, &["<FILE>"], |_| {});
 }
 
 #[test]
 fn programs_that_run_no_network_do_not_carry_the_weights() {
-    let weights = std::fs::read(crate::program::root().join("weights/compact.safetensors")).unwrap();
-    let carries = |program: &str| {
+    let carries = |program: &str, weights: &str| {
+        let weights = std::fs::read(crate::program::root().join("weights").join(weights)).unwrap();
         let binary = std::fs::read(bin().join(program)).unwrap();
         let name = &weights[8..40];
         let mut found = binary.windows(name.len()).enumerate().filter(|(_, window)| *window == name);
         found.any(|(at, _)| binary[at..].starts_with(&weights[8..]))
     };
-    assert!(!carries("ecg-prep"));
-    assert!(carries("pamae-encode") && carries("amdf-sample"));
+    let (generator, downstream) = ("compact.safetensors", "downstream.safetensors");
+    assert!(!carries("ecg-prep", generator) && !carries("ecg-prep", downstream));
+    assert!(carries("pamae-encode", generator) && carries("amdf-sample", generator));
+    assert!(carries("cmr-phenotype", downstream) && carries("cmr-classify", downstream));
 }

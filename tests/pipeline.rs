@@ -445,7 +445,7 @@ fn the_pipeline_of_the_readme_runs_literally() {
     std::os::unix::fs::symlink(root().join("testdata"), out.path().join("testdata")).unwrap();
     let output = shell(block, out.path());
     assert!(output.status.success(), "{block}\n{}", text(&output.stderr));
-    for made in ["clip.gif", "cine.h5", "truth/cine.h5"] {
+    for made in ["clip.gif", "cine.h5", "phenotypes.csv", "diagnoses.csv", "truth/cine.h5"] {
         assert!(fs::metadata(out.path().join(made)).unwrap().len() > 100, "{made}");
     }
 }

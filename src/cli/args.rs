@@ -135,7 +135,7 @@ impl ComputeArgs {
         if let Some(path) = &self.weights {
             return Weights::open(path);
         }
-        let weights = bundled::weights()?;
+        let weights = bundled::of(kind)?;
         if !weights.has(kind) {
             let held = weights.configs().kinds().into_iter().map(Kind::name).collect::<Vec<_>>().join(", ");
             let cause = format!("--weights FILE is missing: the bundled weights hold {held}, but not {kind}");
