@@ -100,8 +100,11 @@ impl Program for Ecgflow {
                     Some(file) => vec![inspect(&Source::open(file)?)?],
                     None => vec![weights(&bundled::weights()?)?, weights(&bundled::downstream()?)?],
                 };
-                let shown = |said| if task.json { format!("{said:#}\n") } else { lines(said) };
-                let text: String = said.iter().map(shown).collect();
+                let text: String = match (task.json, said.as_slice()) {
+                    (true, [one]) => format!("{one:#}\n"),
+                    (true, all) => format!("{:#}\n", serde_json::json!(all)),
+                    (false, all) => all.iter().map(lines).collect(),
+                };
                 let output = Output::begin("-".as_ref(), false)?;
                 std::fs::write(output.path(), text).map_err(Error::io("writing", output.path()))?;
                 output.finish()

@@ -249,6 +249,8 @@ fn pretraining_in_a_fold_leaves_out_everyone_who_is_validated_or_tested() {
     let words = format!("{PHENOTYPE} --steps 1 --protocol cv/protocol.json --init mae{{fold}}.safetensors");
     succeed(&format!("{words} --baselines probe -o pre"), folder.path());
     assert!(names(&folder.path().join("pre")).contains(&"fold3.safetensors".to_owned()));
+    let told = std::fs::read_to_string(folder.path().join("pre/figures.csv")).unwrap();
+    assert!((1..=3).all(|fold| told.contains(&format!("mae{fold}.safetensors sha256:"))), "{told}");
     std::fs::remove_file(folder.path().join("mae2.safetensors")).unwrap();
     let output = run(&format!("{words} -o none"), folder.path());
     assert!(output.status.code() == Some(1) && text(&output.stderr).contains("mae2.safetensors"));

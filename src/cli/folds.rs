@@ -164,8 +164,10 @@ pub fn run(args: &LearnArgs, setup: &mut Setup, log: &Log) -> Result<()> {
     let train = TrainArgs { seed: protocol.seed, ..args.train.clone() };
     let run = Run { args, train, features: args.features(setup)?, folder: folder.path(), log };
     let mut methods = args.folds.methods();
+    let mut started: Vec<String> = Vec::new(); // the weights that the folds start from
     for number in (0..count).filter(|i| args.folds.fold.is_none_or(|only| only == i + 1)) {
         args.begin_fold(setup, number)?;
+        started.extend(setup.session.provenance.model.clone().filter(|id| !started.contains(id)));
         let part = protocol.part(number, &setup.participants, &setup.records)?;
         let truth = setup.truth.scaled(&part.split.train).map_err(|error| error.in_file(&args.table))?;
         let fold = Tested { setup: &*setup, part: &part, truth, number };
@@ -181,6 +183,7 @@ pub fn run(args: &LearnArgs, setup: &mut Setup, log: &Log) -> Result<()> {
     }
     let mut provenance = setup.session.provenance.clone();
     provenance.seed = Some(protocol.seed);
+    provenance.model = Some(started.join("; ")).filter(|ids| !ids.is_empty());
     write_text(&folder.path().join("protocol.json"), &protocol.to_json()?)?;
     for method in &methods {
         let path = folder.path().join(format!("predictions.{}.csv", method.name));
