@@ -27,8 +27,8 @@ seed=11 # no cohort that a bundled network was trained on
 pre='' fit='' preset=compact sample=''
 case $SCALE in
   tiny) sizes=45 mixes='0 1' folds=3 pre='--steps 2 --batch 4' fit='--steps 2 --batch 4' sample='--steps 1' ;;
-  small) sizes='100 300' mixes='0 1 2 3' folds=5 sample='--steps 5' ;;
-  full) sizes='100 300 1000' mixes='0 1 2 3' folds=5 ;;
+  small) sizes='100 300' mixes='0 1 2 3' folds=5 pre='--epochs 60' sample='--steps 5' ;;
+  full) sizes='100 300 1000' mixes='0 1 2 3' folds=5 pre='--epochs 60' ;;
   *) echo "experiment: error: SCALE=$SCALE: expected tiny, small or full" >&2; exit 2 ;;
 esac
 sizes=${SIZES:-$sizes} mixes=${MIXES:-$mixes}

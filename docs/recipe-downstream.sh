@@ -6,7 +6,7 @@
 #
 # A run that was stopped goes on where it was. BIN is the folder of the programs (else they are looked for on the PATH), WORK the
 # folder of everything that is made (that of docs/recipe.sh, whose hearts are used again), DEVICE where the networks train, HEARTS
-# the size of the cohort.
+# and TRIAL the sizes of the cohorts; the budgets are below.
 set -euo pipefail
 WORK=${WORK:-target/weights}
 PATH=${BIN:+$(cd "$BIN" && pwd):}$PATH
@@ -31,11 +31,11 @@ trained() { # trained NAME COMMAND...: a training that writes NAME.safetensors a
 }
 
 step hearts ecgflow simulate -n "${HEARTS:-2400}" --seed 0 --hdf5
-trained phenotype cmr-phenotype train --cine hearts/cine.h5 --table hearts/phenotypes.csv --epochs "${EPOCHS:-60}"
+trained phenotype cmr-phenotype train --cine hearts/cine.h5 --table hearts/phenotypes.csv --epochs "${PHENOTYPE_EPOCHS:-40}"
 trained diagnosis cmr-classify train --cine hearts/cine.h5 --table hearts/diagnoses.csv --init phenotype.safetensors \
-  --epochs "${EPOCHS:-60}" --lr 3e-4
+  --epochs "${DIAGNOSIS_EPOCHS:-15}" --lr 3e-4
 step downstream.safetensors ecgflow import phenotype.safetensors diagnosis.safetensors --half --only phenotype,diagnosis
-step unseen ecgflow simulate -n "${TRIAL:-500}" --seed 1 --hdf5
+step unseen ecgflow simulate -n "${TRIAL:-1000}" --seed 11 --hdf5
 for task in phenotype:phenotypes classify:diagnoses; do # what they do on participants that nothing was trained on
   step "${task#*:}.csv" "cmr-${task%:*}" unseen/cine.h5 --weights downstream.safetensors
   step "${task#*:}_scores.csv" cmr-eval tables --truth "unseen/${task#*:}.csv" --predicted "${task#*:}.csv"
