@@ -11,7 +11,7 @@ use ecgflow::infer::generate::{draws, Decode, Flow};
 use ecgflow::io::hdf5::{format, FeaturesReader, Reader};
 use ecgflow::io::Source;
 use ecgflow::model::amdf::{Sampling, TimeGrid};
-use ecgflow::{Error, Result};
+use ecgflow::{bundled, Error, Result};
 
 /// Generate cine cardiac MR clips from the features of one heartbeat.
 ///
@@ -128,7 +128,7 @@ impl Program for AmdfSample {
             return task.run(Self::NAME, log);
         }
         cli::use_threads(self.compute.threads.threads)?;
-        let weights = self.compute.open_weights(Kind::Flow, log)?;
+        let weights = self.compute.open_weights(Kind::Flow, bundled::weights, log)?;
         let source = self.stream.open()?;
         match Reader::format_of(&source).as_deref() {
             Some(format::LATENT) => self.decode(source, &weights, log),

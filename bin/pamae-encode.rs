@@ -14,7 +14,7 @@ use ecgflow::io::Sink;
 use ecgflow::model::pamae::{Config, CycleChoice};
 use ecgflow::train::pamae::{defaults, recipe, Pamae};
 use ecgflow::train::Task as _;
-use ecgflow::{Ecg, Result};
+use ecgflow::{bundled, Ecg, Result};
 
 /// Turn prepared ECGs into the features of one heartbeat.
 ///
@@ -121,7 +121,7 @@ impl Program for PamaeEncode {
         }
         cli::use_threads(self.compute.threads.threads)?;
         let device = self.compute.device.open()?;
-        let weights = self.compute.open_weights(Kind::Pamae, log)?;
+        let weights = self.compute.open_weights(Kind::Pamae, bundled::weights, log)?;
         let encode = Encode::open(&weights, self.encoder, self.cycle, self.frames, &device)?;
         log.weights(&weights, encode.kind());
         let source = self.stream.open()?;

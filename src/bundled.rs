@@ -8,7 +8,7 @@
 //! The `compact` models in f16, trained on simulated hearts alone. What they make is for trying the tools. Programs that
 //! never ask for a file do not carry it.
 
-use crate::checkpoint::{Kind, Weights};
+use crate::checkpoint::Weights;
 use crate::error::Result;
 
 /// Name in provenance of those that make a clip.
@@ -37,21 +37,11 @@ pub fn downstream() -> Result<Weights> {
     Ok(Weights::from_bytes(DOWNSTREAM_NAME, DOWNSTREAM)?.with_notice(NOTICE))
 }
 
-/// Opens those that a model of this kind would be in.
-///
-/// # Errors
-/// Where this build of the program is damaged.
-pub fn of(kind: Kind) -> Result<Weights> {
-    match kind {
-        Kind::Phenotype | Kind::Diagnosis => downstream(),
-        _ => weights(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::checkpoint::sizes::{Backbone, Sizes};
+    use crate::checkpoint::Kind;
     use crate::model::vit;
     use candle_core::Device;
 
@@ -73,7 +63,7 @@ mod tests {
             assert_eq!(of_clip(found.as_ref().unwrap()), of_clip(&wanted));
         }
         for (weights, kinds) in [(weights, CLIP.as_slice()), (downstream, NUMBERS.as_slice())] {
-            assert!(kinds.iter().all(|kind| weights.has(*kind) && of(*kind).unwrap().has(*kind)));
+            assert!(kinds.iter().all(|kind| weights.has(*kind)));
             weights.configs().kinds().into_iter().for_each(|kind| weights.check(kind).unwrap());
             for name in weights.shapes().keys() {
                 let tensor = weights.tensor(name, &Device::Cpu).unwrap();

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::log::Log;
-use crate::bundled;
 use crate::checkpoint::{Kind, Weights};
 use crate::data::phenotype::{fields_of, Group};
 use crate::error::{Error, Result as Done};
@@ -127,15 +126,16 @@ pub struct ComputeArgs {
 }
 
 impl ComputeArgs {
-    /// Opens the weights that were named, else the bundled ones, and says so.
+    /// Opens the weights that were named, else those of `bundled`, and says so. Who asks names them, so that a program does
+    /// not carry the others.
     ///
     /// # Errors
     /// Where they cannot be opened, or none were named and the bundled ones lack the model of `kind`.
-    pub fn open_weights(&self, kind: Kind, log: &Log) -> Done<Weights> {
+    pub fn open_weights(&self, kind: Kind, bundled: fn() -> Done<Weights>, log: &Log) -> Done<Weights> {
         if let Some(path) = &self.weights {
             return Weights::open(path);
         }
-        let weights = bundled::of(kind)?;
+        let weights = bundled()?;
         if !weights.has(kind) {
             let held = weights.configs().kinds().into_iter().map(Kind::name).collect::<Vec<_>>().join(", ");
             let cause = format!("--weights FILE is missing: the bundled weights hold {held}, but not {kind}");

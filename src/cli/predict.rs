@@ -15,6 +15,7 @@ use clap::Args;
 use super::args::{count, ComputeArgs, RejectArgs, StreamArgs, TableArgs};
 use super::log::Log;
 use super::reject::Rejects;
+use crate::bundled;
 use crate::checkpoint::{Kind, Weights};
 use crate::data::cine::Cine;
 use crate::data::consistency::Consistency;
@@ -219,7 +220,7 @@ impl Book {
 pub fn predict(name: &'static str, kind: Kind, asked: &Asked<'_>, log: &Log) -> Result<()> {
     let Asked { stream, compute, predict, .. } = asked;
     super::use_threads(compute.threads.threads)?;
-    let weights = compute.open_weights(kind, log)?;
+    let weights = compute.open_weights(kind, bundled::downstream, log)?;
     let (networks, models) = open(kind, &weights, asked, log)?;
     let source = stream.open()?;
     let shown = source.shown().to_owned();
