@@ -1,8 +1,8 @@
 //! What the vision transformer and its baselines are given: patches of clips, or rows of numbers.
 //!
-//! Clips are pooled and standardised as the network's configuration says and held in memory as 16-bit numbers, up to a limit; what does not
-//! fit is read again. In training a clip is moved, turned and made lighter or darker a little, never stretched: size is
-//! what is to be learnt.
+//! Clips are pooled and standardised as the network's configuration says and held in memory as 16-bit numbers, up to a
+//! limit; what does not fit is read again. In training a clip is moved, turned and made lighter or darker a little, never
+//! stretched: size is what is to be learnt.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -23,6 +23,8 @@ use crate::random::Stream;
 const DOING: &str = "reading the training clips";
 /// Most bytes of clips held in memory.
 const HELD_BYTES: usize = 4 << 30;
+/// Numbers that vary less than this share of their mean do not vary: it is rounding.
+const LEAST_SHARE: f64 = 1e-6;
 
 /// Inputs of a network, record by record.
 pub trait Inputs {
@@ -256,7 +258,8 @@ impl Rows {
                 let at = |row: &&Vec<f32>| row.get(j).map_or(0.0, |v| f64::from(*v));
                 let mean = chosen.iter().map(at).sum::<f64>() / n;
                 let variance = chosen.iter().map(|row| (at(row) - mean).powi(2)).sum::<f64>() / n;
-                (mean, if variance > 1e-18 { variance.sqrt() } else { 1.0 })
+                let sd = variance.sqrt();
+                (mean, if sd > (LEAST_SHARE * mean.abs()).max(1e-9) { sd } else { 1.0 })
             })
             .collect();
         let scale = |row: &Vec<f32>| {
@@ -314,5 +317,8 @@ mod tests {
         let ids = ["a", "b", "c"].map(str::to_owned).to_vec();
         let rows = Rows::new(ids, vec![vec![1.0, 5.0], vec![3.0, 5.0], vec![100.0, 6.0]]).standardised(&[0, 1]);
         assert_eq!(rows.values(), [[-1.0, 0.0], [1.0, 0.0], [98.0, 1.0]]);
+        let ids = ["a", "b"].map(str::to_owned).to_vec();
+        let rounding = Rows::new(ids, vec![vec![1.0], vec![1.0 + f32::EPSILON]]).standardised(&[0, 1]);
+        assert!(rounding.values().iter().all(|row| row[0].abs() < 1e-6), "{rounding:?}");
     }
 }
