@@ -81,7 +81,11 @@ struct Layout {
 impl Layout {
     fn new(networks: &[Predict], asked: &Asked<'_>, spread: bool) -> Result<Layout> {
         let first = networks.first().ok_or_else(|| Error::usage("no network"))?;
-        let (columns, exclusive) = (first.columns(), first.is_exclusive());
+        let (mut columns, exclusive) = (first.columns(), first.is_exclusive());
+        for (k, column) in columns.iter_mut().enumerate() {
+            let thresholds = networks.iter().filter_map(|network| network.columns().get(k)?.threshold);
+            column.threshold = column.threshold.map(|_| thresholds.sum::<f64>() / networks.len() as f64);
+        }
         Ok(Layout { columns, long: asked.predict.long, spread, decide: asked.decide, exclusive })
     }
 
@@ -232,7 +236,7 @@ pub fn predict(name: &'static str, kind: Kind, asked: &Asked<'_>, log: &Log) -> 
     let mut provenance = super::provenance_after(name, &reader.provenance(), &weights);
     provenance.model = Some(models.join("; "));
     let writer = TableWriter::begin(&stream.output, &layout.header(), &provenance, !asked.table.no_comments)?;
-    let fields = layout.columns.iter().filter_map(|c| c.phenotype.map(|p| p.field)).collect();
+    let fields = layout.columns.iter().map(|c| c.phenotype.map_or(0, |p| p.field)).collect(); // 0: none
     let (piles, consistency) = (Vec::new(), Consistency::default());
     let mut book = Book { layout, fields, writer, each: predict.each, left, piles, consistency, rows: 0 };
     let rejects = Rejects::begin(asked.rejects, log, &provenance)?;

@@ -67,7 +67,7 @@ impl Consistency {
             let phenotype = of_field(identity.field)?;
             let mut sorted = gaps.clone();
             sorted.sort_by(f64::total_cmp);
-            let middle = sorted.get(sorted.len() / 2)?;
+            let middle = (sorted.get(sorted.len() / 2)? + sorted.get((sorted.len() - 1) / 2)?) / 2.0;
             let (name, law, unit) = (phenotype.name, identity.law, phenotype.unit);
             let records =
                 if sorted.len() == 1 { "1 record".to_owned() } else { format!("median of {} records", sorted.len()) };
@@ -88,7 +88,7 @@ mod tests {
         consistency.add(&[24100, 24101, 24102, 24104], &[150.0, 60.0, 94.0, 6.0], f64::NAN);
         let lines = consistency.lines();
         assert_eq!(lines.len(), 2, "{lines:?}");
-        assert_eq!(lines[0], "lv_sv_ml and EDV - ESV differ by 4.00 mL (median of 2 records)");
+        assert_eq!(lines[0], "lv_sv_ml and EDV - ESV differ by 3.00 mL (median of 2 records)");
         assert_eq!(lines[1], "lv_co_l_min and SV x heart rate differ by 0.16 L/min (1 record)");
         assert!(Consistency::default().lines().is_empty());
     }
