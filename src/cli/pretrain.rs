@@ -114,11 +114,13 @@ impl PretrainArgs {
     /// # Errors
     /// Whatever stops the work.
     pub fn run(self, tool: &str, log: &Log) -> Result<()> {
-        let mut config = self.preset.mae();
-        config.mask = self.mask.unwrap_or(config.mask);
-        let configs = Configs { mae: Some(config), ..Configs::default() };
+        let configs = Configs { mae: Some(self.preset.mae()), ..Configs::default() };
         let mut session = Session::begin(tool, Kind::Mae, &configs, None, &self.train)?;
-        let config = session.start.configs.mae.clone().ok_or_else(|| Fault::new("pretraining", "no configuration"))?;
+        let mut config =
+            session.start.configs.mae.take().ok_or_else(|| Fault::new("pretraining", "no configuration"))?;
+        config.mask = self.mask.unwrap_or(config.mask); // also of weights to start from
+        session.start.configs.mae = Some(config.clone());
+        session.depends_on("config", session.start.configs.clone())?;
         let (records, about) = self.clips(&mut session, log)?;
         let ids = records.ids.clone();
         let split = Split::new(&records.people, self.train.validation, self.train.seed)?;
@@ -164,10 +166,13 @@ impl PretrainArgs {
             return Err(fault.expected("clips of those who train in the fold", "none").into());
         }
         let mut about = format!("{} of {}", numbers.len(), real.about("real clips"));
+        about.extend(self.fold.map(|fold| format!(" in fold {fold}")));
         let mut chosen = Chosen::none();
         chosen.add(real, &people, &numbers);
         if self.mix > 0 {
             about.push_str(&self.generated(&mut chosen, fold.as_ref(), session, log)?);
+        } else if !self.synthetic.is_empty() {
+            log.warn("--mix 0: none of the generated clips is used");
         }
         Ok((chosen, about))
     }
