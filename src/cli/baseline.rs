@@ -143,7 +143,7 @@ impl Run<'_> {
         let (split, session) = (&fold.part.split, &fold.setup.session);
         let rows = self.features()?.standardised(&split.train);
         let (inputs, outputs) = (rows.width(), fold.truth.outputs());
-        let values = fresh("ecg-head", self.train.seed, |vb| Head::new(inputs, outputs, vb))?;
+        let values = fresh("ecg-head", self.args.train.seed, |vb| Head::new(inputs, outputs, vb))?;
         let variables = Variables::new(values, &session.device)?;
         let head = Head::new(inputs, outputs, variables.builder()).map_err(Error::compute("training"))?;
         let learn = Learn {
@@ -163,10 +163,10 @@ impl Run<'_> {
             batch: None,
             ema: None,
             validate_every: None,
-            ..inside(&self.train, self.folder, &format!("head{}", fold.number + 1))
+            ..inside(&self.args.train, self.folder, &format!("head{}", fold.number + 1))
         };
         let defaults = defaults(Backbone::Compact, fold.truth.question);
-        let fitted = self.args().optimise(learn, defaults, session, &own, self.log)?;
+        let fitted = self.args.optimise(learn, defaults, session, &own, self.log)?;
         let outputs = fitted.learn.outputs(&fold.part.test)?;
         Ok(fold.predictions(&outputs, &fitted.temperature, &fitted.threshold))
     }

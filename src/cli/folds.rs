@@ -30,7 +30,8 @@ use crate::train::truth::{Question, Truth};
 /// Cross-validation and what the network is compared with.
 #[derive(Args, Debug, Clone)]
 pub struct FoldArgs {
-    /// Train, validate and test in K folds by participant; OUTPUT is a new folder.
+    /// Train, validate and test in K folds by participant; OUTPUT is a new folder, and {fold} in the name of --init stands
+    /// for the fold's number.
     #[arg(long, value_name = "K", value_parser = folds, conflicts_with = "protocol", help_heading = "Protocol")]
     folds: Option<usize>,
     /// The same with the folds and the seed of this file, which --folds wrote.
@@ -97,11 +98,18 @@ impl FoldArgs {
         network.into_iter().chain(self.baselines.iter().map(|baseline| Method::new(baseline.name()))).collect()
     }
 
-    fn protocol(&self, setup: &Setup, seed: u64) -> Result<Protocol> {
-        if let Some(path) = &self.protocol {
-            let text = std::fs::read_to_string(path).map_err(Error::io("reading the protocol", path))?;
-            return Protocol::from_json(&text).map_err(|error| error.in_file(path));
-        }
+    /// The protocol that is repeated, where one is.
+    ///
+    /// # Errors
+    /// Where it cannot be read or leaks.
+    pub fn given(&self) -> Result<Option<Protocol>> {
+        let Some(path) = &self.protocol else { return Ok(None) };
+        let text = std::fs::read_to_string(path).map_err(Error::io("reading the protocol", path))?;
+        Protocol::from_json(&text).map(Some).map_err(|error| error.in_file(path))
+    }
+
+    /// Deals the participants anew.
+    fn deal(&self, setup: &Setup, seed: u64) -> Result<Protocol> {
         let mut first: HashMap<&str, usize> = HashMap::new(); // one clip stands for its participant
         for record in &setup.records {
             first.entry(setup.participants.get(*record).map_or("", String::as_str)).or_insert(*record);
@@ -127,9 +135,8 @@ pub fn inside(args: &TrainArgs, folder: &Path, word: &str) -> TrainArgs {
 
 /// A cross-validation under way.
 pub struct Run<'a> {
-    args: &'a LearnArgs,
-    /// How its trainings go.
-    pub train: TrainArgs,
+    /// What it is about; the seed is the protocol's.
+    pub args: &'a LearnArgs,
     /// ECG features, where there are any.
     pub features: Option<Rows>,
     /// Where its files lie until it is finished.
@@ -150,19 +157,18 @@ pub struct Tested<'a> {
     pub number: usize,
 }
 
-/// Runs all folds and writes the folder.
+/// Runs all folds, those that were given or new ones, and writes the folder.
 ///
 /// # Errors
 /// Whatever stops the work.
-pub fn run(args: &LearnArgs, setup: &mut Setup, log: &Log) -> Result<()> {
+pub fn run(args: &LearnArgs, setup: &mut Setup, given: Option<Protocol>, log: &Log) -> Result<()> {
     let folder = Folder::begin_new(&args.train.output)?;
-    let protocol = args.folds.protocol(setup, args.train.seed)?;
+    let protocol = given.map_or_else(|| args.folds.deal(setup, args.train.seed), Ok)?;
     let count = protocol.folds.len();
     if let Some(fold) = args.folds.fold.filter(|fold| *fold > count) {
         return Err(Error::usage(format!("--fold {fold}: there are {count} folds")));
     }
-    let train = TrainArgs { seed: protocol.seed, ..args.train.clone() };
-    let run = Run { args, train, features: args.features(setup)?, folder: folder.path(), log };
+    let run = Run { args, features: args.features(setup)?, folder: folder.path(), log };
     let mut methods = args.folds.methods();
     let mut started: Vec<String> = Vec::new(); // the weights that the folds start from
     for number in (0..count).filter(|i| args.folds.fold.is_none_or(|only| only == i + 1)) {
@@ -182,7 +188,6 @@ pub fn run(args: &LearnArgs, setup: &mut Setup, log: &Log) -> Result<()> {
         methods.iter_mut().zip(done).for_each(|(method, part)| method.predictions.extend(part));
     }
     let mut provenance = setup.session.provenance.clone();
-    provenance.seed = Some(protocol.seed);
     provenance.model = Some(started.join("; ")).filter(|ids| !ids.is_empty());
     write_text(&folder.path().join("protocol.json"), &protocol.to_json()?)?;
     for method in &methods {
@@ -199,18 +204,13 @@ impl Run<'_> {
     /// Trains the network of a fold, saves it, and asks it for those who are tested.
     fn network(&self, fold: &Tested<'_>) -> Result<Vec<Prediction>> {
         let (session, word) = (&fold.setup.session, fold.number + 1);
-        let args = inside(&self.train, self.folder, &format!("fold{word}"));
+        let args = inside(&self.args.train, self.folder, &format!("fold{word}"));
         let fitted = self.args.fit(fold.setup, fold.part.split.clone(), &args, self.log)?;
         let outputs = fitted.learn.outputs(&fold.part.test)?;
         let Fitted { trained, temperature, threshold, .. } = fitted;
         let origin = format!("trained on {}, fold {word}, {}", fold.setup.on, trained.note);
         session.models(trained.weights, origin)?.save(&args.output, &session.provenance)?;
         Ok(fold.predictions(&outputs, &temperature, &threshold))
-    }
-
-    /// The arguments of the program.
-    pub fn args(&self) -> &LearnArgs {
-        self.args
     }
 }
 

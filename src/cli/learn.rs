@@ -41,7 +41,7 @@ pub struct LearnArgs {
     /// Files of clips.
     #[arg(long, required = true, num_args = 1.., value_name = "CINE")]
     pub cine: Vec<PathBuf>,
-    /// CSV table of what the clips are to give, with the ids of the clips or of what they were made from.
+    /// CSV table of what the clips are to give; its ids are those of the clips' /source, without .drawK and .beatK.
     #[arg(long, value_name = "FILE")]
     pub table: PathBuf,
     /// Network and schedule: published, vit3d, compact or tiny; --init brings its own network.
@@ -115,10 +115,20 @@ impl LearnArgs {
         if !self.folds.is_asked() && self.init_differs() {
             return Err(Error::usage(format!("--init with {FOLD} in its name needs --folds or --protocol")));
         }
-        let mut setup = self.setup(tool, targets, balance, log)?;
         if self.folds.is_asked() {
-            return folds::run(self, &mut setup, log);
+            let given = self.folds.given()?;
+            let seed = given.as_ref().map_or(self.train.seed, |protocol| protocol.seed);
+            let args = LearnArgs { train: TrainArgs { seed, ..self.train.clone() }, ..self.clone() };
+            if let Some(path) = args.train.init.as_ref().filter(|_| !args.init_differs()) {
+                let path = path.display();
+                log.warn(&format!(
+                    "{path}: all folds start from it; their figures hold only if it saw none of the tested"
+                ));
+            }
+            let mut setup = args.setup(tool, targets, balance, log)?;
+            return folds::run(&args, &mut setup, given, log);
         }
+        let setup = self.setup(tool, targets, balance, log)?;
         let split = self.share(&setup)?;
         let fitted = self.fit(&setup, split, &self.train, log)?;
         setup.session.finish(fitted.trained, &setup.on, &self.train.output)
@@ -175,7 +185,10 @@ impl LearnArgs {
 
     /// The weights that a fold, from 0, starts from.
     pub fn init_of(&self, fold: usize) -> Option<PathBuf> {
-        let path = self.train.init.as_ref()?;
+        let path = self.train.init.clone()?;
+        if !self.init_differs() {
+            return Some(path);
+        }
         Some(PathBuf::from(path.to_string_lossy().replace(FOLD, &(fold + 1).to_string())))
     }
 

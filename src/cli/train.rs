@@ -28,7 +28,7 @@ pub struct TrainArgs {
     /// Weights file to write.
     #[arg(short, long, value_name = "OUTPUT")]
     pub output: PathBuf,
-    /// Start from this weights file instead of fresh values; with --folds, {fold} in its name is the fold's number.
+    /// Start from this weights file instead of fresh values.
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,
     /// Passes over the data [default: as published].

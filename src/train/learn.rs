@@ -174,7 +174,8 @@ impl Learn {
         (each * known)?.sum_all()? / f64::from(total)
     }
 
-    /// The records of one batch: those that were dealt, or as many drawn so that every answer is as frequent.
+    /// The records of one batch: those that were dealt, or as many drawn so that every combination of answers is as
+    /// frequent.
     fn drawn(&self, records: &[usize], at: At) -> Vec<usize> {
         if self.balance != Balance::Sampling {
             return records.to_vec();
