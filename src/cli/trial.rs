@@ -35,6 +35,8 @@ const RECONSTRUCTED: usize = 100;
 const TRAINED: u64 = 0;
 /// A beat is found where an R peak is this near, samples of 2 ms.
 const NEAR: i32 = 10;
+/// Beats so near to the ends of the record do not count, for their QRS may be cut: 150 ms, the tolerance of ANSI/AAMI EC57.
+const CUT: i32 = 75;
 /// Bytes that one participant takes while under way, about.
 const PARTICIPANT_BYTES: usize = 5 << 20;
 
@@ -127,15 +129,20 @@ impl Drawn {
         let person = participant(seed, index, None);
         let tracing = person.ecg();
         let ecg = prepare(tracing.recording, &PrepareOptions::default())?;
-        let (beats, cine) = (beats(&tracing.r_peak, &ecg.r_peak), person.cine());
+        let (beats, cine) = (beats(&tracing.r_peak, &ecg.r_peak, ecg.samples_mv.ncols()), person.cine());
         Ok(Drawn { person, ecg, beats, cine })
     }
 }
 
-/// True beats, found ones, and those found at the right place.
-fn beats(truth: &[i32], found: &[i32]) -> [f64; 3] {
-    let hit = truth.iter().filter(|t| found.iter().any(|f| (*t - f).abs() <= NEAR)).count();
-    [truth.len(), found.len(), hit].map(|n| n as f64)
+/// True beats, found ones, and those found at the right place, of a record of `samples`.
+fn beats(truth: &[i32], found: &[i32], samples: usize) -> [f64; 3] {
+    let whole = CUT..i32::try_from(samples).unwrap_or(i32::MAX) - CUT;
+    let count = |beats: &[i32], others: &[i32], near: bool| {
+        let is_near = |beat: &i32| others.iter().any(|other| (beat - other).abs() <= NEAR);
+        beats.iter().filter(|beat| whole.contains(beat) && is_near(beat) == near).count() as f64
+    };
+    let (hit, missed, wrong) = (count(truth, found, true), count(truth, found, false), count(found, truth, false));
+    [hit + missed, hit + wrong, hit]
 }
 
 fn cases(args: &TrialArgs, weights: &Weights, log: &Log) -> Result<Vec<Case>> {
