@@ -46,7 +46,7 @@ vae() { # vae NAME
 flow() { # flow NAME PAMAE STEPS EMA [OPTION...]
   step "$2_vae.safetensors" ecgflow import "$2.safetensors" vae.safetensors -o "$2_vae.safetensors"
   trained "$1" amdf-sample train --stage flow --cine hearts/cine.h5 --ecg hearts/ecg.h5 --weights "$2_vae.safetensors" \
-    --latents latents.h5 --steps "$3" --lr 1e-3 --warm-up 150 --ema "$4" --batch 8 --validation 0.01 \
+    --latents "latents_$2.h5" --steps "$3" --lr 1e-3 --warm-up 150 --ema "$4" --batch 8 --validation 0.01 \
     --validate-every 300 --encoder-pace 0 "${@:5}"
 }
 

@@ -29,7 +29,7 @@ fn recipe(what: &str, folder: &Path) -> String {
 }
 
 #[test]
-fn the_recipe_runs_from_nothing_and_does_nothing_twice() {
+fn the_recipe_runs_from_nothing_with_its_ablations_and_does_nothing_twice() {
     let out = tempfile::tempdir().unwrap();
     let ran = recipe("", out.path());
     let stages = ["ecgflow simulate", "pamae-encode train", "--stage vae", "--stage flow", "ecgflow trial"];
@@ -50,6 +50,14 @@ fn the_recipe_runs_from_nothing_and_does_nothing_twice() {
     let before = times(&work);
     assert_eq!(recipe("", out.path()), "");
     assert_eq!(times(&work), before);
+
+    let ran = recipe("ablations", out.path());
+    assert_eq!(ran.matches("--stage flow").count(), 4, "{ran}");
+    for name in ["full", "no_template", "no_phase", "no_alignment", "no_guidance", "full_alpha", "steps_2", "steps_20"]
+    {
+        let trial = figures(&std::fs::read_to_string(work.join(format!("trial_{name}.csv"))).unwrap());
+        assert!(trial["vae_psnr"][0].is_finite(), "{name}: {trial:?}");
+    }
 }
 
 #[test]
