@@ -142,6 +142,36 @@ unsafe fn on_avx512_bf16<J: Job>(job: J) -> J::Output {
     job.run::<avx512::Avx512>()
 }
 
+/// Work in plain Rust, on numbers of any type, that compilers make vectors of. `run` and all it calls must be
+/// `#[inline(always)]`, as in a [`Job`].
+pub trait Plain {
+    /// What it gives.
+    type Output;
+
+    /// The work.
+    fn run(self) -> Self::Output;
+}
+
+struct Vectorised<P>(P);
+
+impl<P: Plain> Job for Vectorised<P> {
+    type Output = P::Output;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> P::Output {
+        self.0.run()
+    }
+}
+
+/// Does work with vectors of four f64 where this processor has them: compilers make less of wider ones. The numbers are those of
+/// any other processor: neither the order of sums nor how often they are rounded changes.
+#[inline]
+pub fn vectorise<P: Plain>(work: P) -> P::Output {
+    let set = if Set::Avx2.is_here() { Set::Avx2 } else { Set::Portable };
+    // SAFETY: the instructions are here, and the work asks for nothing.
+    unsafe { dispatch(Isa(set), Vectorised(work)) }
+}
+
 /// Operations on vectors of f32. Every method is unsafe for one reason: the processor must have the instructions. Those
 /// that take a pointer also read or write [`LANES`](Simd::LANES) values there, or the first `n` where `n` is given.
 #[allow(clippy::missing_safety_doc)] // said once, above
@@ -261,6 +291,23 @@ mod tests {
                 assert!((got - want).abs() <= 1e-6 * want.abs(), "{isa:?}: value {i} is {got}, not {want}");
             }
         }
+    }
+
+    struct Sum<'a>(&'a [f64]);
+
+    impl Plain for Sum<'_> {
+        type Output = f64;
+
+        #[inline(always)]
+        fn run(self) -> f64 {
+            self.0.iter().sum()
+        }
+    }
+
+    #[test]
+    fn plain_work_gives_the_numbers_of_plain_rust() {
+        let x: Vec<f64> = (0..1000).map(|n| (f64::from(n) * 0.7).sin()).collect();
+        assert_eq!(vectorise(Sum(&x)), x.iter().sum::<f64>());
     }
 
     struct Halves<'a>(&'a [f32], &'a mut Vec<u32>);
