@@ -1,30 +1,29 @@
 //! Chunks of a large dataset as they are stored: shuffled, then deflated.
 //!
 //! The library packs and unpacks one chunk at a time, whatever the number of threads. Here it only moves stored bytes
-//! (H5Dwrite_chunk, H5Dread_chunk); packing is done by the threads of ours, with another deflate. Any reader of HDF5 finds
+//! (H5Dwrite_chunk, H5Dread_chunk); packing is done by the threads of ours, with a deflate for planes. Any reader of HDF5 finds
 //! what it would find otherwise: filters shuffle (id 2) and deflate (id 1, a zlib stream, RFC 1950).
 //!
 //! Shuffle puts the first bytes of all numbers before their second bytes, and so on. Of noisy numbers, the bytes that hold the
 //! lower digits do not get shorter: planes that look like that are stored as they are, which a zlib stream may hold beside
 //! deflated ones.
 
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use fdeflate::Decompressor;
 use hdf5::datatype::ByteOrder;
 use hdf5::filters::Filter;
 use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
 use hdf5::Dataset;
 use simd_adler32::Adler32;
 
+use super::deflate::Deflate;
+use crate::kernel::simd::{vectorise, Plain};
+
 /// Level of deflate that a dataset states.
 pub(super) const LEVEL: u8 = 1;
-/// Level at which planes are packed: at level 1, zlib-rs has fixed codes, and leaves a quarter more.
-const EFFORT: u32 = 2;
-/// Bits a byte above which deflate saves nothing; noise has 7.98 where a seventh of a record of twelve leads is looked at.
-const DENSE: f64 = 7.95;
+/// Bits a byte above which deflate saves next to nothing; noise has 7.98 where a seventh of a record of twelve leads is looked at.
+const DENSE: f64 = 7.9;
 /// A zlib stream, deflated as fast as can be, with a window of 32 KB (RFC 1950).
 const HEADER: [u8; 2] = [0x78, 0x01];
-/// Most bytes of a block that holds them as they are.
-const BLOCK: usize = 65_535;
 /// Deflate shrinks by 1032 at most.
 const SHRINK: usize = 1032;
 /// Every so many bytes are looked at.
@@ -34,47 +33,64 @@ const STRIDE: usize = 7;
 pub(super) const MOVES: bool = cfg!(hdf5_chunks);
 
 /// Packs numbers of `width` bytes into a zlib stream: header, blocks, checksum.
-pub(super) fn pack(bytes: &[u8], width: usize) -> std::io::Result<Vec<u8>> {
+pub(super) fn pack(bytes: &[u8], width: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len() + bytes.len() / 64 + 256);
     out.extend(HEADER);
-    let (mut checksum, mut sparse) = (Adler32::new(), Vec::new());
+    let (mut checksum, mut deflate) = (Adler32::new(), Deflate::after(out));
+    let mut plane = Vec::with_capacity(bytes.len() / width.max(1));
     for number in 0..width.max(1) {
-        let plane: Vec<u8> = bytes.iter().skip(number).step_by(width.max(1)).copied().collect();
+        plane.clear();
+        match width {
+            4 => vectorise(Plane { bytes, number, plane: &mut plane }),
+            _ => plane.extend(bytes.iter().skip(number).step_by(width.max(1))),
+        }
         checksum.write(&plane);
         if is_dense(&plane) {
-            deflate(&sparse, &mut out)?;
-            sparse.clear();
-            plane.chunks(BLOCK).for_each(|block| keep(block, false, &mut out));
+            deflate.store(&plane);
         } else {
-            sparse.extend(plane);
+            deflate.shorten(&plane);
         }
     }
-    deflate(&sparse, &mut out)?;
-    keep(&[], true, &mut out);
+    let mut out = deflate.finish();
     out.extend(checksum.finish().to_be_bytes());
-    Ok(out)
+    out
 }
 
-/// Adds a block that holds bytes as they are (RFC 1951, 3.2.4). It begins at a whole byte, as all before it end at one.
-fn keep(block: &[u8], is_last: bool, out: &mut Vec<u8>) {
-    let length = block.len() as u16; // `BLOCK` at most
-    out.push(u8::from(is_last));
-    out.extend(length.to_le_bytes());
-    out.extend((!length).to_le_bytes());
-    out.extend(block);
+/// One byte of every number of four.
+struct Plane<'a> {
+    bytes: &'a [u8],
+    number: usize,
+    plane: &'a mut Vec<u8>,
 }
 
-/// Adds deflated bytes, none of them the last block, up to a whole byte.
-fn deflate(mut bytes: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
-    let mut packer = Compress::new(Compression::new(EFFORT), false);
-    while !bytes.is_empty() || out.len() == out.capacity() {
-        out.reserve((bytes.len() / 2).max(1024));
-        let before = packer.total_in();
-        packer.compress_vec(bytes, out, FlushCompress::Sync).map_err(std::io::Error::other)?;
-        let taken = usize::try_from(packer.total_in() - before).unwrap_or(bytes.len());
-        bytes = bytes.get(taken..).unwrap_or_default();
-    } // room is left, so nothing is held back
-    Ok(())
+impl Plain for Plane<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Plane { bytes, number, plane } = self;
+        let word = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_le_bytes);
+        plane.extend(bytes.chunks_exact(4).map(|bytes| (word(bytes) >> (8 * number)) as u8));
+    }
+}
+
+/// Numbers of the planes of their four bytes.
+struct Unshuffled<'a> {
+    planes: [&'a [u8]; 4],
+    values: &'a mut [f64],
+}
+
+impl Plain for Unshuffled<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let [a, b, c, d] = self.planes;
+        for (value, ((a, b), (c, d))) in self.values.iter_mut().zip(a.iter().zip(b).zip(c.iter().zip(d))) {
+            let word = u32::from(*a) | u32::from(*b) << 8 | u32::from(*c) << 16 | u32::from(*d) << 24;
+            *value = f64::from(f32::from_bits(word));
+        }
+    }
 }
 
 /// Whether the bytes of a plane are spread so evenly that deflate would not shorten them (entropy of order 0).
@@ -185,15 +201,13 @@ impl Packing {
     pub(super) fn unpack(&self, stored: &[u8]) -> Option<Vec<f64>> {
         let width = self.number.width();
         let size = self.count.checked_mul(width)?;
-        let mut inflated = Vec::new();
+        let inflated;
         let bytes = if self.deflate {
             if size / SHRINK > stored.len() {
                 return None; // before anything is allocated
             }
-            inflated.reserve_exact(size.checked_add(1)?); // one more, so that what is too long is seen
-            let mut unpacker = Decompress::new(true);
-            let status = unpacker.decompress_vec(stored, &mut inflated, FlushDecompress::Finish).ok()?;
-            (status == Status::StreamEnd).then_some(inflated.as_slice())?
+            inflated = inflate(stored, size)?;
+            inflated.as_slice()
         } else {
             stored
         };
@@ -206,8 +220,9 @@ impl Packing {
         let planes: Vec<&[u8]> = bytes.chunks_exact(self.count.max(1)).collect();
         match planes.as_slice() {
             [a, b, c, d] if self.number == Number::F32 => {
-                let whole = a.iter().zip(*b).zip(c.iter().zip(*d));
-                Some(whole.map(|((a, b), (c, d))| f64::from(f32::from_le_bytes([*a, *b, *c, *d]))).collect())
+                let mut values = vec![0.0; self.count];
+                vectorise(Unshuffled { planes: [a, b, c, d], values: &mut values });
+                Some(values)
             }
             planes => {
                 let mut number = [0u8; 8];
@@ -219,6 +234,22 @@ impl Packing {
             }
         }
     }
+}
+
+/// Inflates a zlib stream of `size` bytes; none where it is damaged or has another size.
+fn inflate(stored: &[u8], size: usize) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; size.checked_add(1)?]; // one more, so that what is too long is seen
+    let (mut inflate, mut taken, mut made) = (Decompressor::new(), 0, 0);
+    while !inflate.is_done() {
+        let (read, written) = inflate.read(stored.get(taken..)?, &mut bytes, made, true).ok()?;
+        (taken, made) = (taken + read, made + written);
+        let stands = (read, written) == (0, 0) && !inflate.is_done();
+        if made > size || stands {
+            return None;
+        }
+    }
+    bytes.truncate(made);
+    Some(bytes)
 }
 
 #[cfg(hdf5_chunks)]
@@ -285,7 +316,7 @@ mod tests {
         let bytes: Vec<u8> = numbers().iter().flat_map(|v| v.to_le_bytes()).collect();
         let plane = |number: usize| bytes.iter().skip(number).step_by(4).copied().collect::<Vec<u8>>();
         assert_eq!([0, 1, 2, 3].map(|number| is_dense(&plane(number))), [true, true, false, false]);
-        let packed = pack(&bytes, 4).unwrap();
+        let packed = pack(&bytes, 4);
         assert!((140_000..220_000).contains(&packed.len()), "{}", packed.len());
         assert_eq!(packed[..7], [0x78, 0x01, 0, 0xff, 0xff, 0, 0]); // a block of 65,535 bytes
         let mut unpacked = Vec::new();
@@ -297,7 +328,7 @@ mod tests {
     fn what_is_packed_is_unpacked() {
         for x in [numbers(), vec![0.0; 5000], vec![1.5], vec![]] {
             let bytes: Vec<u8> = x.iter().flat_map(|v| v.to_le_bytes()).collect();
-            let packed = pack(&bytes, 4).unwrap();
+            let packed = pack(&bytes, 4);
             let found = packing(true, x.len()).unpack(&packed);
             assert_eq!(found.unwrap(), x.iter().map(|v| f64::from(*v)).collect::<Vec<_>>());
             assert!(x.len() < 5000 || packed.len() < bytes.len(), "{} of {}", packed.len(), bytes.len());
@@ -307,7 +338,7 @@ mod tests {
     #[test]
     fn what_is_too_long_too_short_or_damaged_is_left_to_the_library() {
         let bytes: Vec<u8> = numbers().iter().flat_map(|v| v.to_le_bytes()).collect();
-        let packed = pack(&bytes, 4).unwrap();
+        let packed = pack(&bytes, 4);
         assert!(packing(true, 70_000).unpack(&packed).is_some());
         for count in [69_999, 70_001, usize::MAX] {
             assert!(packing(true, count).unpack(&packed).is_none(), "{count}");

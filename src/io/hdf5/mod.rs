@@ -19,6 +19,7 @@
 mod array;
 mod chunk;
 mod clip;
+mod deflate;
 mod describe;
 mod ecg;
 mod features;

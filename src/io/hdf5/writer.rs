@@ -37,15 +37,19 @@ enum Column {
 
 /// A number of a large dataset.
 pub trait Number: H5Type + Clone {
-    /// Adds its bytes, as the processor keeps them.
-    fn put(&self, bytes: &mut Vec<u8>);
+    /// The bytes of numbers, as the processor keeps them.
+    fn bytes(values: &[Self]) -> Vec<u8>;
 }
 
 macro_rules! number {
     ($($kind:ty),*) => {
         $(impl Number for $kind {
-            fn put(&self, bytes: &mut Vec<u8>) {
-                bytes.extend(self.to_ne_bytes());
+            fn bytes(values: &[Self]) -> Vec<u8> {
+                const WIDTH: usize = size_of::<$kind>();
+                let mut bytes = vec![0; WIDTH * values.len()];
+                let places = bytes.chunks_exact_mut(WIDTH).zip(values);
+                places.for_each(|(place, value)| place.copy_from_slice(&value.to_ne_bytes()));
+                bytes
             }
         })*
     };
@@ -53,7 +57,7 @@ macro_rules! number {
 number!(f32, i32, u8);
 
 /// A chunk on its way: its dataset, its record, its packed bytes.
-type Packed = (String, usize, std::io::Result<Vec<u8>>);
+type Packed = (String, usize, Vec<u8>);
 
 /// An HDF5 file of records under way.
 pub struct Writer {
@@ -146,13 +150,12 @@ impl Writer {
         if !MOVES || values.len() < SMALL {
             return fill(dataset, self.records, &values).map_err(wrap(&self.output));
         }
-        let mut bytes = Vec::with_capacity(values.len() * std::mem::size_of::<T>());
-        values.iter().for_each(|value| value.put(&mut bytes));
+        let bytes = T::bytes(values.as_standard_layout().as_slice().unwrap_or_default());
         while !self.packing.has_room() {
             self.store_next()?;
         }
         let (name, at) = (name.to_owned(), self.records);
-        self.packing.push(bytes.len(), move || (name, at, pack(&bytes, std::mem::size_of::<T>())));
+        self.packing.push(bytes.len(), move || (name, at, pack(&bytes, size_of::<T>())));
         Ok(())
     }
 
@@ -160,7 +163,6 @@ impl Writer {
     fn store_next(&mut self) -> Result<bool> {
         let Some(packed) = self.packing.pop() else { return Ok(false) };
         let (name, at, bytes) = packed?;
-        let bytes = bytes.map_err(Error::io("packing", self.output.shown()))?;
         if let Some(dataset) = self.arrays.get(&name) {
             store(dataset, at, &bytes).map_err(wrap(&self.output))?;
         }
