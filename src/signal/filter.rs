@@ -15,12 +15,12 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use ndarray::{ArrayViewMut2, Axis};
 
+use super::lane::{Lanes, SideBySide, LANES};
 use crate::error::{Fault, Result};
+use crate::kernel::simd::{vectorise, Plain};
 
-/// Signals filtered at once: the leads of an ECG.
-const LANES: usize = 12;
-/// Samples of all signals that are brought together at a time; they stay in the nearest cache.
-const BLOCK: usize = 64;
+/// What is left of a start that a filter has forgotten.
+const FORGOTTEN: f64 = 1e-13;
 
 /// Which frequencies pass; corners in Hz.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -142,11 +142,7 @@ impl Filter {
     /// assert!(still.iter().all(|v| (v - 0.7).abs() < 1e-12));
     /// ```
     pub fn zero_phase(&self, x: &[f64], pad: usize) -> Vec<f64> {
-        let (Some(&first), Some(&last)) = (x.first(), x.last()) else { return Vec::new() };
-        let pad = pad.min(x.len() - 1);
-        let before = x.iter().skip(1).take(pad).rev().map(|v| 2.0 * first - v);
-        let after = x.iter().rev().skip(1).take(pad).map(|v| 2.0 * last - v);
-        let mut y: Vec<f64> = before.chain(x.iter().copied()).chain(after).collect();
+        let (pad, mut y) = extended(x, pad);
         for _ in 0..2 {
             let start = y.first().copied().unwrap_or(0.0);
             self.run(&mut y, start);
@@ -155,50 +151,62 @@ impl Filter {
         y.into_iter().skip(pad).take(x.len()).collect()
     }
 
-    /// [`zero_phase`](Filter::zero_phase) of several signals of one length: the same numbers, twelve signals at a time, as a
-    /// processor does many sums in the time of one.
-    pub fn zero_phase_rows(&self, rows: &mut ArrayViewMut2<f64>, pad: usize) {
-        let n = rows.ncols();
-        if n == 0 {
-            return;
-        }
-        let pad = pad.min(n - 1);
-        let mut lanes = vec![[0.0; LANES]; n + 2 * pad];
+    /// [`zero_phase`](Filter::zero_phase) of several signals of one length by several filters, one after the other: the same
+    /// numbers, twelve signals at a time, as a processor does many sums in the time of one. Each filter has its `pad`.
+    pub fn zero_phase_rows(filters: &[(Filter, usize)], rows: &mut ArrayViewMut2<f64>) {
+        let most = rows.ncols().saturating_sub(1);
+        let margin = filters.iter().map(|(_, pad)| (*pad).min(most)).max().unwrap_or(0);
         for mut group in rows.axis_chunks_iter_mut(Axis(0), LANES) {
-            gather(&group, &mut lanes, pad);
-            let start = lanes.first().copied().unwrap_or_default();
-            self.run_lanes(&mut lanes, start, false);
-            let start = lanes.last().copied().unwrap_or_default();
-            self.run_lanes(&mut lanes, start, true);
-            let filtered = lanes.get(pad..pad + n).unwrap_or_default();
-            for (block, values) in filtered.chunks(BLOCK).enumerate() {
-                for (lane, mut row) in group.rows_mut().into_iter().enumerate() {
-                    let places = row.iter_mut().skip(block * BLOCK);
-                    places.zip(values).for_each(|(place, v)| *place = v[lane]);
-                }
+            let mut signals = SideBySide::gather(&group.view(), margin);
+            for (filter, pad) in filters {
+                let samples = signals.reflected((*pad).min(most));
+                filter.run_lanes(samples, false);
+                filter.run_lanes(samples, true);
             }
+            signals.scatter(&mut group);
         }
     }
 
-    /// As `run`, of several signals at once, from the first sample to the last or backward.
-    fn run_lanes(&self, y: &mut [Lanes], mut constant: Lanes, backward: bool) {
-        for &[b0, b1, b2, a1, a2] in &self.sections {
-            let settled = (b0 + b1 + b2) / (1.0 + a1 + a2);
-            let mut s2 = constant.map(|c| c * (b2 - a2 * settled));
-            let mut s1: Lanes = std::array::from_fn(|k| constant[k] * (b1 - a1 * settled) + s2[k]);
-            constant = constant.map(|c| c * settled);
-            let mut step = |v: &mut Lanes| {
-                let out: Lanes = std::array::from_fn(|k| b0 * v[k] + s1[k]);
-                s1 = std::array::from_fn(|k| b1 * v[k] - a1 * out[k] + s2[k]);
-                s2 = std::array::from_fn(|k| b2 * v[k] - a2 * out[k]);
-                *v = out;
-            };
-            if backward {
-                y.iter_mut().rev().for_each(&mut step);
-            } else {
-                y.iter_mut().for_each(&mut step);
-            }
+    /// Runs over several signals at once, from the first sample to the last or backward.
+    fn run_lanes(&self, samples: &mut [Lanes], backward: bool) {
+        let first = if backward { samples.last() } else { samples.first() };
+        let mut constant = first.copied().unwrap_or_default();
+        for &section in &self.sections {
+            constant = vectorise(Sweep { section, constant, samples, backward });
         }
+    }
+
+    /// Samples after which the filter has forgotten how it was started: the slowest pole r^n = 1e-13, half as many again for those
+    /// beside it.
+    pub fn memory(&self) -> usize {
+        let radius = |[_, _, _, a1, a2]: &Section| {
+            let square = a1 * a1 - 4.0 * a2;
+            if square < 0.0 {
+                a2.sqrt()
+            } else {
+                (a1.abs() + square.sqrt()) / 2.0
+            }
+        };
+        let slowest = self.sections.iter().map(radius).fold(0.0, f64::max);
+        (1.5 * FORGOTTEN.ln() / slowest.ln()).max(0.0) as usize
+    }
+
+    /// Two filters of as many sections over one signal, each forward and backward as in
+    /// [`zero_phase`](Filter::zero_phase): the same numbers, in the time of one.
+    pub fn zero_phase_both(pair: [&Filter; 2], x: &[f64], pad: usize) -> [Vec<f64>; 2] {
+        let [a, b] = pair;
+        if a.sections.len() != b.sections.len() {
+            return pair.map(|filter| filter.zero_phase(x, pad));
+        }
+        let both: Vec<[[f64; 2]; 5]> =
+            a.sections.iter().zip(&b.sections).map(|(a, b)| std::array::from_fn(|k| [a[k], b[k]])).collect();
+        let (pad, mut y) = extended(x, pad);
+        let mut y: Vec<[f64; 2]> = y.drain(..).map(|v| [v, v]).collect();
+        for _ in 0..2 {
+            run_both(&both, &mut y);
+            y.reverse();
+        }
+        [0, 1].map(|k| y.iter().skip(pad).take(x.len()).map(|v| v[k]).collect())
     }
 
     /// Filters in place; every section starts as if its input had been constant for ever.
@@ -210,7 +218,7 @@ impl Filter {
             constant *= settled;
             for v in y.iter_mut() {
                 let out = b0 * *v + s1;
-                s1 = b1 * *v - a1 * out + s2;
+                s1 = b1 * *v + s2 - a1 * out;
                 s2 = b2 * *v - a2 * out;
                 *v = out;
             }
@@ -218,25 +226,103 @@ impl Filter {
     }
 }
 
-/// One sample of every signal.
-type Lanes = [f64; LANES];
+/// A signal with `pad` samples, fewer where it is short, reflected through each end point; how many there are.
+fn extended(x: &[f64], pad: usize) -> (usize, Vec<f64>) {
+    let (Some(&first), Some(&last)) = (x.first(), x.last()) else { return (0, Vec::new()) };
+    let pad = pad.min(x.len() - 1);
+    let before = x.iter().skip(1).take(pad).rev().map(|v| 2.0 * first - v);
+    let after = x.iter().rev().skip(1).take(pad).map(|v| 2.0 * last - v);
+    (pad, before.chain(x.iter().copied()).chain(after).collect())
+}
 
-/// Brings rows together, sample by sample, with `pad` samples reflected through each end point.
-fn gather(rows: &ArrayViewMut2<f64>, lanes: &mut [Lanes], pad: usize) {
-    let n = rows.ncols();
-    for (block, places) in lanes.get_mut(pad..pad + n).unwrap_or_default().chunks_mut(BLOCK).enumerate() {
-        for (lane, row) in rows.rows().into_iter().enumerate() {
-            let values = row.iter().skip(block * BLOCK);
-            places.iter_mut().zip(values).for_each(|(place, v)| place[lane] = *v);
+/// Two sections of the same place in two cascades, with their states.
+struct Both {
+    sections: [[f64; 2]; 5],
+    s1: [f64; 2],
+    s2: [f64; 2],
+}
+
+/// Runs two cascades over a signal each, forward; every section starts as if its input had been constant for ever.
+fn run_both(sections: &[[[f64; 2]; 5]], y: &mut [[f64; 2]]) {
+    let mut constant = y.first().copied().unwrap_or_default();
+    let begin = |sections: &[[f64; 2]; 5]| {
+        let [b0, b1, b2, a1, a2] = sections;
+        let (mut s1, mut s2) = ([0.0; 2], [0.0; 2]);
+        for k in 0..2 {
+            let settled = (b0[k] + b1[k] + b2[k]) / (1.0 + a1[k] + a2[k]);
+            s2[k] = constant[k] * (b2[k] - a2[k] * settled);
+            s1[k] = constant[k] * (b1[k] - a1[k] * settled) + s2[k];
+            constant[k] *= settled;
+        }
+        Both { sections: *sections, s1, s2 }
+    };
+    let mut states: Vec<Both> = sections.iter().map(begin).collect();
+    for states in states.chunks_mut(2) {
+        match states {
+            [one, two] => y.iter_mut().for_each(|v| {
+                two.step(one.step(v));
+            }),
+            _ => y.iter_mut().for_each(|v| {
+                states.iter_mut().for_each(|both| {
+                    both.step(v);
+                })
+            }),
         }
     }
-    for (lane, row) in rows.rows().into_iter().enumerate() {
-        let at = |i: usize| row.get(i).copied().unwrap_or(0.0);
-        let (first, last) = (at(0), at(n - 1));
-        let before = lanes.iter_mut().take(pad).rev().zip(row.iter().skip(1));
-        before.for_each(|(place, v)| place[lane] = 2.0 * first - v);
-        let after = lanes.iter_mut().skip(pad + n).zip(row.iter().rev().skip(1));
-        after.for_each(|(place, v)| place[lane] = 2.0 * last - v);
+}
+
+impl Both {
+    #[inline(always)]
+    fn step<'a>(&mut self, v: &'a mut [f64; 2]) -> &'a mut [f64; 2] {
+        let Both { sections: [b0, b1, b2, a1, a2], s1, s2 } = self;
+        for k in 0..2 {
+            let out = b0[k] * v[k] + s1[k];
+            s1[k] = b1[k] * v[k] + s2[k] - a1[k] * out;
+            s2[k] = b2[k] * v[k] - a2[k] * out;
+            v[k] = out;
+        }
+        v
+    }
+}
+
+/// A section over several signals; it starts as if its input had been constant for ever. Gives what becomes of that constant.
+struct Sweep<'a> {
+    section: Section,
+    constant: Lanes,
+    samples: &'a mut [Lanes],
+    backward: bool,
+}
+
+impl Plain for Sweep<'_> {
+    type Output = Lanes;
+
+    #[inline(always)]
+    fn run(self) -> Lanes {
+        let Sweep { section, constant, samples, backward } = self;
+        let [b0, b1, b2, a1, a2] = section;
+        let settled = (b0 + b1 + b2) / (1.0 + a1 + a2);
+        let (mut s1, mut s2) = ([0.0; LANES], [0.0; LANES]);
+        for k in 0..LANES {
+            s2[k] = constant[k] * (b2 - a2 * settled);
+            s1[k] = constant[k] * (b1 - a1 * settled) + s2[k];
+        }
+        if backward {
+            samples.iter_mut().rev().for_each(|v| step(section, &mut s1, &mut s2, v));
+        } else {
+            samples.iter_mut().for_each(|v| step(section, &mut s1, &mut s2, v));
+        }
+        constant.map(|v| v * settled)
+    }
+}
+
+/// One sample of every signal.
+#[inline(always)]
+fn step([b0, b1, b2, a1, a2]: Section, s1: &mut Lanes, s2: &mut Lanes, v: &mut Lanes) {
+    for k in 0..LANES {
+        let out = b0 * v[k] + s1[k];
+        s1[k] = b1 * v[k] + s2[k] - a1 * out;
+        s2[k] = b2 * v[k] - a2 * out;
+        v[k] = out;
     }
 }
 
@@ -319,9 +405,32 @@ mod tests {
             let mut x = ndarray::Array2::from_shape_fn((rows, n), wave);
             let filter = Filter::butterworth(5, Band::BandPass(0.67, 40.0), 250.0).unwrap();
             let one: Vec<f64> = x.rows().into_iter().flat_map(|row| filter.zero_phase(&row.to_vec(), pad)).collect();
-            filter.zero_phase_rows(&mut x.view_mut(), pad);
+            Filter::zero_phase_rows(&[(filter, pad)], &mut x.view_mut());
             assert_eq!(x.into_iter().collect::<Vec<_>>(), one);
         }
+    }
+
+    #[test]
+    fn filters_one_after_the_other_give_the_numbers_of_each_in_turn() {
+        let x: Vec<f64> = (0..900).map(|n| (n as f64 * 0.03).sin() + (n * 7919 % 100) as f64 * 1e-3).collect();
+        let design = |order, band| Filter::butterworth(order, band, 500.0).unwrap();
+        let (high, low) = (design(2, Band::HighPass(0.67)), design(4, Band::LowPass(40.0)));
+        let mut rows = ndarray::Array2::from_shape_vec((1, 900), x.clone()).unwrap();
+        Filter::zero_phase_rows(&[(high.clone(), 300), (low.clone(), 50)], &mut rows.view_mut());
+        assert_eq!(rows.into_iter().collect::<Vec<_>>(), low.zero_phase(&high.zero_phase(&x, 300), 50));
+        let both = Filter::zero_phase_both([&design(2, Band::BandPass(5.0, 18.0)), &low], &x, 100);
+        assert_eq!(both, [design(2, Band::BandPass(5.0, 18.0)).zero_phase(&x, 100), low.zero_phase(&x, 100)]);
+    }
+
+    #[test]
+    fn a_filter_forgets_its_start() {
+        let filter = Filter::butterworth(4, Band::LowPass(40.0), 500.0).unwrap();
+        assert!((200..300).contains(&filter.memory()), "{}", filter.memory());
+        let mut impulse = vec![0.0; 1000];
+        impulse[0] = 1.0;
+        let answer = filter.forward(&impulse);
+        assert!(answer.iter().skip(filter.memory()).all(|v| v.abs() < 1e-13));
+        assert!(Filter::butterworth(2, Band::HighPass(0.67), 500.0).unwrap().memory() > 1500);
     }
 
     #[test]

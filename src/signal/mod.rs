@@ -5,6 +5,7 @@
 
 pub mod als;
 pub mod filter;
+pub mod lane;
 pub mod lead;
 pub mod phase;
 pub mod prepare;
@@ -12,5 +13,6 @@ pub mod preset;
 pub mod quality;
 pub mod resample;
 pub mod rpeak;
+pub mod statistic;
 pub mod step;
 pub mod window;

@@ -89,13 +89,14 @@ fn intervals(peaks: &[usize]) -> Vec<f64> {
 
 /// Median; NaN of nothing.
 pub(super) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
     let n = values.len();
-    let at = |i: usize| values.get(i).copied().unwrap_or(f64::NAN);
-    if n % 2 == 1 {
-        at(n / 2)
-    } else {
-        (at((n / 2).wrapping_sub(1)) + at(n / 2)) / 2.0
+    if n == 0 {
+        return f64::NAN;
+    }
+    let (below, middle, _) = values.select_nth_unstable_by(n / 2, f64::total_cmp);
+    match below.iter().copied().max_by(f64::total_cmp) {
+        Some(below) if n.is_multiple_of(2) => (below + *middle) / 2.0,
+        _ => *middle,
     }
 }
 
@@ -146,7 +147,8 @@ pub fn published(x: &[f64], rate_hz: f64) -> Vec<usize> {
 /// Where the rate is below 91 Hz.
 pub fn qrs(x: &[f64], rate_hz: f64) -> Result<Vec<usize>> {
     let samples = |seconds: f64| (seconds * rate_hz) as usize;
-    let steep = Filter::butterworth(2, Band::BandPass(5.0, 18.0), rate_hz)?.zero_phase(x, samples(0.6));
+    let band = |low_hz, high_hz| Filter::butterworth(2, Band::BandPass(low_hz, high_hz), rate_hz);
+    let [steep, smooth] = Filter::zero_phase_both([&band(5.0, 18.0)?, &band(3.0, 45.0)?], x, samples(0.6));
     let energy = energy(&steep, samples(0.12));
     let top = energy.iter().copied().fold(0.0, f64::max);
     if top <= 1e-9 / rate_hz.powi(2) {
@@ -154,7 +156,6 @@ pub fn qrs(x: &[f64], rate_hz: f64) -> Result<Vec<usize>> {
     }
     let candidates = apart(&energy, maxima(&energy), samples(0.2));
     let beats = Hunt::new(&energy, &candidates, rate_hz).beats();
-    let smooth = Filter::butterworth(2, Band::BandPass(3.0, 45.0), rate_hz)?.zero_phase(x, samples(0.6));
     Ok(sharpen(x, &smooth, &beats, rate_hz))
 }
 

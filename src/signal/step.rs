@@ -178,13 +178,43 @@ impl Step {
         }))
     }
 
+    /// Does steps on every lead (row), in place, filters that follow each other together.
+    ///
+    /// # Errors
+    /// Where the rate is too low for a filter.
+    pub fn apply_all(steps: &[Step], samples: &mut Array2<f64>, rate_hz: f64) -> Result<()> {
+        for group in steps.chunk_by(|a, b| a.is_filter() && b.is_filter()) {
+            let filters = group.iter().filter_map(|step| step.filter(rate_hz).transpose());
+            let padded = |filter: Filter| {
+                let pad = filter.memory().min((PAD_SECONDS * rate_hz) as usize);
+                (filter, pad)
+            };
+            let filters: Vec<(Filter, usize)> = filters.map(|filter| filter.map(padded)).collect::<Result<_>>()?;
+            if filters.is_empty() {
+                group.iter().for_each(|step| step.without_filter(samples));
+            } else {
+                Filter::zero_phase_rows(&filters, &mut samples.view_mut());
+            }
+        }
+        Ok(())
+    }
+
+    fn is_filter(&self) -> bool {
+        use Step::{BandPass, HighPass, LowPass, Notch};
+        matches!(self, HighPass { .. } | LowPass { .. } | BandPass { .. } | Notch { .. })
+    }
+
     /// Works on every lead (row), in place.
     ///
     /// # Errors
     /// Where the rate is too low for the filter.
     pub fn apply(&self, samples: &mut Array2<f64>, rate_hz: f64) -> Result<()> {
+        Step::apply_all(&[*self], samples, rate_hz)
+    }
+
+    /// Does what is no filter.
+    fn without_filter(&self, samples: &mut Array2<f64>) {
         match *self {
-            Step::Resample { .. } => {} // done before
             Step::Clip { sd } => {
                 let limit = sd * samples.std(0.0);
                 samples.mapv_inplace(|v| v.clamp(-limit, limit));
@@ -203,13 +233,8 @@ impl Step {
                 let groups = [cut(0)..cut(3), cut(3)..cut(6), cut(6)..rows];
                 groups.into_iter().for_each(|group| standardise(samples.slice_mut(s![group, ..])));
             }
-            _ => {
-                if let Some(filter) = self.filter(rate_hz)? {
-                    filter.zero_phase_rows(&mut samples.view_mut(), (PAD_SECONDS * rate_hz) as usize);
-                }
-            }
+            _ => {} // resampling is done before
         }
-        Ok(())
     }
 }
 

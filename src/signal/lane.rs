@@ -1,0 +1,94 @@
+//! The leads of an ECG side by side: one sample of all of them, then the next. A processor so does many sums in the time of one,
+//! in the order in which each lead would have them.
+
+use std::borrow::Cow;
+
+use ndarray::{ArrayView2, ArrayViewMut2, Axis};
+
+use super::statistic::values;
+use crate::data::ecg::LEADS;
+use crate::kernel::simd::{vectorise, Plain};
+
+/// Signals side by side.
+pub const LANES: usize = LEADS;
+/// Samples of all signals that are brought together at a time; they stay in the nearest cache.
+const BLOCK: usize = 64;
+
+/// One sample of every signal.
+pub type Lanes = [f64; LANES];
+
+/// Signals side by side, with room before and after.
+pub struct SideBySide {
+    samples: Vec<Lanes>,
+    margin: usize,
+}
+
+impl SideBySide {
+    /// Brings rows together, at most [`LANES`]; those that are not there are 0.
+    pub fn gather(rows: &ArrayView2<f64>, margin: usize) -> SideBySide {
+        let n = rows.ncols();
+        let mut samples = vec![[0.0; LANES]; n + 2 * margin];
+        let places = samples.get_mut(margin..margin + n).unwrap_or_default();
+        vectorise(Gather { rows: &slices(rows), places });
+        SideBySide { samples, margin }
+    }
+
+    /// Puts the signals back into rows of the same length.
+    pub fn scatter(&self, rows: &mut ArrayViewMut2<f64>) {
+        let inside = self.samples.get(self.margin..self.margin + rows.ncols()).unwrap_or_default();
+        for (block, values) in inside.chunks(BLOCK).enumerate() {
+            for (lane, mut row) in rows.rows_mut().into_iter().take(LANES).enumerate() {
+                let Some(row) = row.as_slice_mut() else { continue };
+                let places = row.iter_mut().skip(block * BLOCK);
+                places.zip(values).for_each(|(place, v)| *place = v[lane]);
+            }
+        }
+    }
+
+    /// The signals with `pad` samples, as far as there is room, reflected through each end point.
+    pub fn reflected(&mut self, pad: usize) -> &mut [Lanes] {
+        let n = self.samples.len() - 2 * self.margin;
+        let pad = pad.min(self.margin).min(n.saturating_sub(1));
+        let whole = self.samples.get_mut(self.margin - pad..self.margin + n + pad).unwrap_or_default();
+        let (before, rest) = whole.split_at_mut(pad);
+        let (inside, after) = rest.split_at_mut(n);
+        let turned = |end: &Lanes, v: &Lanes| std::array::from_fn(|k| 2.0 * end[k] - v[k]);
+        if let (Some(first), Some(last)) = (inside.first(), inside.last()) {
+            before.iter_mut().rev().zip(inside.iter().skip(1)).for_each(|(place, v)| *place = turned(first, v));
+            after.iter_mut().zip(inside.iter().rev().skip(1)).for_each(|(place, v)| *place = turned(last, v));
+        }
+        whole
+    }
+}
+
+/// The rows, each value after the other; those that are not there have none.
+pub fn slices<'a>(rows: &ArrayView2<'a, f64>) -> [Cow<'a, [f64]>; LANES] {
+    let row = |k| values(rows.index_axis_move(Axis(0), k));
+    std::array::from_fn(|k| if k < rows.nrows() { row(k) } else { Cow::Borrowed(&[][..]) })
+}
+
+struct Gather<'a> {
+    rows: &'a [Cow<'a, [f64]>; LANES],
+    places: &'a mut [Lanes],
+}
+
+impl Plain for Gather<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let whole = self.rows.iter().all(|row| row.len() >= self.places.len());
+        let rows: [&[f64]; LANES] = std::array::from_fn(|k| self.rows[k].as_ref());
+        if !whole {
+            for (lane, row) in rows.iter().enumerate() {
+                self.places.iter_mut().zip(*row).for_each(|(place, v)| place[lane] = *v);
+            }
+            return;
+        }
+        for (n, place) in self.places.iter_mut().enumerate() {
+            for (place, row) in place.iter_mut().zip(rows) {
+                *place = row[n];
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Figures of one lead, made of eight sums (or the like) side by side, as a processor does many in the time of one.
+
+use std::borrow::Cow;
+
+use ndarray::ArrayView1;
+
+use crate::kernel::simd::{vectorise, Plain};
+
+/// Sums side by side.
+const SIDE: usize = 8;
+
+/// The values of a row, copied only where they do not lie one after the other.
+pub fn values(row: ArrayView1<'_, f64>) -> Cow<'_, [f64]> {
+    row.to_slice().map_or_else(|| Cow::Owned(row.to_vec()), Cow::Borrowed)
+}
+
+/// Values, where a figure of them starts, how one more changes it, and how two figures are joined.
+struct Over<'a, A, J>(&'a [f64], f64, A, J);
+
+impl<A: Fn(f64, f64) -> f64, J: Fn(f64, f64) -> f64> Plain for Over<'_, A, J> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run(self) -> f64 {
+        let Over(x, start, add, join) = self;
+        let mut figures = [start; SIDE];
+        let pieces = x.chunks_exact(SIDE);
+        let rest = pieces.remainder();
+        for piece in pieces {
+            for (figure, v) in figures.iter_mut().zip(piece) {
+                *figure = add(*figure, *v);
+            }
+        }
+        for (figure, v) in figures.iter_mut().zip(rest) {
+            *figure = add(*figure, *v);
+        }
+        figures.into_iter().fold(start, join)
+    }
+}
+
+/// Sum of what `of` makes of the values.
+fn sum(x: &[f64], of: impl Fn(f64) -> f64) -> f64 {
+    vectorise(Over(x, 0.0, |sum, v| sum + of(v), |a, b| a + b))
+}
+
+/// Lowest and highest value; [`f64::MAX`] and [`f64::MIN`] of nothing.
+///
+/// ```
+/// assert_eq!(ecgflow::signal::statistic::extremes(&[2.0, -1.0, 3.0]), (-1.0, 3.0));
+/// ```
+pub fn extremes(x: &[f64]) -> (f64, f64) {
+    let lower = |low, v| if v < low { v } else { low };
+    let higher = |high, v| if v > high { v } else { high };
+    (vectorise(Over(x, f64::MAX, lower, lower)), vectorise(Over(x, f64::MIN, higher, higher)))
+}
+
+/// Standard deviation (of n).
+///
+/// ```
+/// assert_eq!(ecgflow::signal::statistic::deviation(&[2.0, 4.0]), 1.0);
+/// ```
+pub fn deviation(x: &[f64]) -> f64 {
+    let n = x.len().max(1) as f64;
+    let mean = sum(x, |v| v) / n;
+    (sum(x, |v| (v - mean) * (v - mean)) / n).sqrt()
+}
+
+/// How many are equal to `value`.
+///
+/// ```
+/// assert_eq!(ecgflow::signal::statistic::count(&[2.0, 4.0, 2.0], 2.0), 2);
+/// ```
+pub fn count(x: &[f64], value: f64) -> usize {
+    sum(x, |v| if v == value { 1.0 } else { 0.0 }) as usize
+}
+
+/// Whether all are finite.
+///
+/// ```
+/// assert!(!ecgflow::signal::statistic::are_finite(&[0.0, f64::NAN]));
+/// ```
+pub fn are_finite(x: &[f64]) -> bool {
+    sum(x, |v| if v.is_finite() { 0.0 } else { 1.0 }) == 0.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_of_any_length_are_those_of_the_definition() {
+        for n in [0, 1, 7, 8, 9, 100] {
+            let x: Vec<f64> = (0..n).map(|k| f64::from(k * 7919 % 13) - 4.0).collect();
+            let low = x.iter().copied().fold(f64::MAX, f64::min);
+            let high = x.iter().copied().fold(f64::MIN, f64::max);
+            assert_eq!(extremes(&x), (low, high), "{n}");
+            assert_eq!(count(&x, -4.0), x.iter().filter(|v| **v == -4.0).count(), "{n}");
+            assert!(are_finite(&x));
+            for k in 0..x.len() {
+                let mut gap = x.clone();
+                gap[k] = f64::INFINITY;
+                assert!(!are_finite(&gap), "{n}");
+            }
+        }
+        assert!((deviation(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]) - (60f64 / 9.0).sqrt()).abs() < 1e-12);
+        assert_eq!(deviation(&[]), 0.0);
+    }
+}
