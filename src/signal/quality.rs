@@ -21,10 +21,11 @@
 //! The thresholds are ours. They were set on simulated records and looked at on the few real ones at hand
 //! (`tests/quality.rs` prints both); no large labelled set has judged them.
 
-use ndarray::{ArrayView1, ArrayView2};
+use ndarray::ArrayView2;
 
 use super::lead::Sources;
 use super::rpeak;
+use super::statistic::{deviation, values};
 use crate::data::ecg::{Lead, Quality, Verdict, LEADS};
 use crate::error::Error;
 
@@ -197,10 +198,11 @@ fn flat(subject: &Subject, found: &mut Findings) -> [bool; LEADS] {
     let (mut whole, mut part) = (Vec::new(), Vec::new());
     let least = (STILL_SECONDS * subject.recorded_hz).ceil().max(2.0) as usize;
     for ((lead, flat), row) in Lead::ALL.iter().zip(&mut flat).zip(subject.recorded.rows()) {
-        *flat = deviation(row) < FLAT_MV;
+        let row = values(row);
+        *flat = deviation(&row) < FLAT_MV;
         if *flat {
             whole.push(lead.name());
-        } else if let Some((start, length)) = longest_run(row).filter(|(_, length)| *length >= least) {
+        } else if let Some((start, length)) = longest_run(&row, least) {
             let seconds = |n: usize| n as f64 / subject.recorded_hz;
             part.push(format!("{lead} from {:.1} to {:.1} s", seconds(start), seconds(start + length)));
         }
@@ -216,23 +218,18 @@ fn flat(subject: &Subject, found: &mut Findings) -> [bool; LEADS] {
     flat
 }
 
-/// Standard deviation (of n).
-fn deviation(row: ArrayView1<f64>) -> f64 {
-    let n = row.len().max(1) as f64;
-    let mean = row.sum() / n;
-    (row.fold(0.0, |sum, v| sum + (v - mean) * (v - mean)) / n).sqrt()
-}
-
-/// Start and length of the longest run of one value.
-fn longest_run(row: ArrayView1<f64>) -> Option<(usize, usize)> {
-    let (mut best, mut start, mut last) = (None, 0, f64::NAN);
-    for (n, &v) in row.iter().enumerate() {
-        if v != last {
-            (start, last) = (n, v);
+/// Start and length of the first longest run of one value, of those of `least` samples at least.
+fn longest_run(x: &[f64], least: usize) -> Option<(usize, usize)> {
+    let mut best: Option<(usize, usize)> = None;
+    let mut at = least - 1; // a run that begins before and is long enough holds this sample
+    while let Some(value) = x.get(at) {
+        let before = x.iter().take(at).rev().take_while(|v| *v == value).count();
+        let after = x.iter().skip(at).take_while(|v| *v == value).count();
+        let length = before + after;
+        if length >= best.map_or(least, |(_, longest)| longest + 1) {
+            best = Some((at - before, length));
         }
-        if best.is_none_or(|(_, length)| n + 1 - start > length) {
-            best = Some((start, n + 1 - start));
-        }
+        at += after.max(1) + least - 1;
     }
     best
 }
@@ -246,7 +243,7 @@ fn clipping(subject: &Subject, flat: &[bool; LEADS], found: &mut Findings) -> f6
         if *flat || derived {
             continue;
         }
-        let share = 100.0 * noise::clipped(row, subject.recorded_hz) as f64 / row.len().max(1) as f64;
+        let share = 100.0 * noise::clipped(&values(row), subject.recorded_hz) as f64 / row.len().max(1) as f64;
         worst = worst.max(share);
         if share > 0.0 {
             names.push(format!("{lead} {share:.1} %"));

@@ -2,6 +2,7 @@
 
 use ndarray::{s, Array2, ArrayView1, ArrayView2, Axis};
 
+use crate::kernel::simd::{vectorise, Plain};
 use crate::signal::rpeak;
 
 /// The part of a beat that is compared with the other beats, s before and after the R peak.
@@ -139,19 +140,47 @@ impl Beats {
 
 /// Median of every column of some rows of one length. The columns are sorted side by side, by exchanging whole rows where they
 /// are in the wrong order: a processor compares several numbers at once.
-fn medians(mut rows: Vec<Vec<f64>>) -> Vec<f64> {
-    let n = rows.len();
-    for last in 1..n {
-        for k in (0..last).rev() {
-            let (low, high) = rows.split_at_mut(k + 1);
-            let (Some(low), Some(high)) = (low.last_mut(), high.first_mut()) else { continue };
+fn medians(rows: Vec<Vec<f64>>) -> Vec<f64> {
+    vectorise(Sorting(rows))
+}
+
+struct Sorting(Vec<Vec<f64>>);
+
+impl Plain for Sorting {
+    type Output = Vec<f64>;
+
+    #[inline(always)]
+    fn run(self) -> Vec<f64> {
+        let Sorting(mut rows) = self;
+        let n = rows.len();
+        for (low, high) in comparisons(n) {
+            let (before, after) = rows.split_at_mut(high);
+            let (Some(low), Some(high)) = (before.get_mut(low), after.first_mut()) else { continue };
             for (a, b) in low.iter_mut().zip(high) {
                 (*a, *b) = (if *b < *a { *b } else { *a }, if *b < *a { *a } else { *b });
             }
         }
+        let below = rows.get(n.saturating_sub(1) / 2);
+        let Some((below, middle)) = below.zip(rows.get(n / 2)) else { return Vec::new() };
+        below.iter().zip(middle).map(|(a, b)| if n % 2 == 1 { *b } else { (a + b) / 2.0 }).collect()
     }
-    let (Some(below), Some(middle)) = (rows.get(n.saturating_sub(1) / 2), rows.get(n / 2)) else { return Vec::new() };
-    below.iter().zip(middle).map(|(a, b)| if n % 2 == 1 { *b } else { (a + b) / 2.0 }).collect()
+}
+
+/// Which two of n numbers to compare, one pair after the other, so that they are sorted at last: merging pairs, fours, eights
+/// (Batcher, AFIPS Proc 1968;32:307).
+fn comparisons(n: usize) -> Vec<(usize, usize)> {
+    let mut pairs = Vec::new();
+    let sizes = || std::iter::successors(Some(1), |size| Some(2 * size)).take_while(|size| *size < n);
+    for size in sizes() {
+        let mut gap = size;
+        while gap > 0 {
+            let first = (gap % size..n - gap).step_by(2 * gap).flat_map(|start| start..start + gap);
+            let same = |k: &usize| *k + gap < n && k / (2 * size) == (k + gap) / (2 * size);
+            pairs.extend(first.filter(same).map(|k| (k, k + gap)));
+            gap /= 2;
+        }
+    }
+    pairs
 }
 
 /// Pearson's correlation of two pieces of the same shape, each lead about its own mean; 0 where one does not move.
@@ -212,6 +241,12 @@ mod tests {
         assert_eq!(medians(rows.clone()), [2.5, 5.0]);
         assert_eq!(medians(rows[..3].to_vec()), [2.0, 5.0]);
         assert!(medians(vec![]).is_empty() && medians(vec![vec![7.0]]) == [7.0]);
+        for n in 2..40usize {
+            let mut x: Vec<f64> = (0..n).map(|k| (k * 7919 % 101) as f64).collect();
+            let found = medians(x.iter().map(|v| vec![*v]).collect());
+            x.sort_by(f64::total_cmp);
+            assert_eq!(found, [(x[(n - 1) / 2] + x[n / 2]) / 2.0], "{n}");
+        }
     }
 
     #[test]

@@ -7,11 +7,13 @@
 //! - chest: walking from V1 to V6 the beat changes gradually. The way is the sum of the distances between the beats of
 //!   neighbours; where it gets much shorter with one lead turned over or two exchanged, that is what happened.
 
-use ndarray::{s, Array1, Array2, ArrayView1, ArrayView2};
+use ndarray::{s, Array2, ArrayView2, Axis};
 
 use super::beat::{correlation, Beats};
 use super::{Findings, Subject};
 use crate::data::ecg::{Lead, Verdict, LEADS};
+use crate::kernel::simd::{vectorise, Plain};
+use crate::signal::statistic::values;
 
 /// Two leads that differ by less than this share of what they move are one lead.
 const SAME_SHARE: f64 = 0.02;
@@ -24,21 +26,56 @@ const TURNED: f64 = 0.80;
 /// Exchanging two chest leads is believed where the way gets shorter than this share of itself.
 const EXCHANGED: f64 = 0.95;
 
+/// The limb-lead identities, each with the lead that it says and what it takes of I and II for it. Einthoven's is first.
+const IDENTITIES: [(&str, Lead, [f64; 2]); 4] = [
+    ("I + III - II", Lead::III, [1.0, -1.0]),
+    ("aVR + (I + II) / 2", Lead::AVR, [0.5, 0.5]),
+    ("aVL - I + II / 2", Lead::AVL, [-1.0, 0.5]),
+    ("aVF - II + I / 2", Lead::AVF, [0.5, -1.0]),
+];
+
 /// The limb-lead identities, each a name and its root mean square, mV: 0 where its lead was derived. Einthoven's is first.
 pub fn identities(samples: ArrayView2<f64>, derived: &[bool; LEADS]) -> Vec<(&'static str, f64)> {
-    let row = |lead: Lead| samples.row(lead as usize);
+    turned(samples, derived, None)
+}
+
+/// The same with one lead turned over.
+fn turned(samples: ArrayView2<f64>, derived: &[bool; LEADS], over: Option<Lead>) -> Vec<(&'static str, f64)> {
+    let sign = |lead: Lead| if over == Some(lead) { -1.0 } else { 1.0 };
+    let row = |lead: Lead| values(samples.index_axis_move(Axis(0), lead as usize));
     let (one, two) = (row(Lead::I), row(Lead::II));
-    let recorded = |lead: Lead| !derived.get(lead as usize).copied().unwrap_or(true);
-    let rms = |lead: Lead, rest: Array1<f64>| match recorded(lead) {
-        true => (rest.mapv(|v| v * v).sum() / rest.len().max(1) as f64).sqrt(),
-        false => 0.0,
+    let rms = |(name, lead, [a, b]): (&'static str, Lead, [f64; 2])| {
+        if derived.get(lead as usize).copied().unwrap_or(true) {
+            return (name, 0.0);
+        }
+        let shares = [a * sign(Lead::I), b * sign(Lead::II), sign(lead)];
+        let sum = vectorise(Contradiction { leads: [&one, &two, &row(lead)], shares });
+        (name, (sum / one.len().max(1) as f64).sqrt())
     };
-    vec![
-        ("I + III - II", rms(Lead::III, &one + &row(Lead::III) - two)),
-        ("aVR + (I + II) / 2", rms(Lead::AVR, &row(Lead::AVR) + &((&one + &two) * 0.5))),
-        ("aVL - I + II / 2", rms(Lead::AVL, &row(Lead::AVL) - &one + &(&two * 0.5))),
-        ("aVF - II + I / 2", rms(Lead::AVF, &row(Lead::AVF) - &two + &(&one * 0.5))),
-    ]
+    IDENTITIES.map(rms).to_vec()
+}
+
+/// Sum of the squares of what shares of three leads add up to.
+struct Contradiction<'a> {
+    leads: [&'a [f64]; 3],
+    shares: [f64; 3],
+}
+
+impl Plain for Contradiction<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run(self) -> f64 {
+        let ([x, y, z], [a, b, c]) = (self.leads, self.shares);
+        let mut sums = [0.0; 8];
+        for ((x, y), z) in x.chunks(sums.len()).zip(y.chunks(sums.len())).zip(z.chunks(sums.len())) {
+            for (sum, ((x, y), z)) in sums.iter_mut().zip(x.iter().zip(y).zip(z)) {
+                let rest = a * x + c * z + b * y;
+                *sum += rest * rest;
+            }
+        }
+        sums.iter().sum()
+    }
 }
 
 /// Adds what is wrong with the places of the leads.
@@ -76,18 +113,12 @@ pub(super) fn judge(subject: &Subject, beats: &Beats, flat: &[bool; LEADS], foun
 
 /// The recorded limb lead that, turned over, mends all identities that do not hold.
 fn inverted_limb(samples: ArrayView2<f64>, derived: &[bool; LEADS]) -> Option<Lead> {
-    let worst = |samples: ArrayView2<f64>| identities(samples, derived).iter().fold(0.0f64, |m, (_, mv)| m.max(*mv));
-    let limbs = samples.slice(s![..6, ..]);
-    let before = worst(limbs);
+    let worst = |over| turned(samples, derived, over).iter().fold(0.0f64, |m, (_, mv)| m.max(*mv));
+    let before = worst(None);
     if before <= CONTRADICTS_MV {
         return None;
     }
-    let after = |lead: Lead| {
-        let mut turned = limbs.to_owned();
-        turned.row_mut(lead as usize).mapv_inplace(|v| -v);
-        worst(turned.view())
-    };
-    let tried = Lead::ALL.into_iter().take(6).map(|lead| (lead, after(lead)));
+    let tried = Lead::ALL.into_iter().take(6).map(|lead| (lead, worst(Some(lead))));
     tried.min_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, mv)| *mv < 0.2 * before).map(|(lead, _)| lead)
 }
 
@@ -161,23 +192,21 @@ pub fn chest_order(median: ArrayView2<f64>) -> Option<Chest> {
 pub fn shortest(median: ArrayView2<f64>) -> Option<((Chest, f64), (Chest, f64))> {
     let beats = centred(median);
     let chest: Vec<Lead> = Lead::ALL.into_iter().skip(6).collect();
-    let rows: Vec<ArrayView1<f64>> = beats.rows().into_iter().collect();
-    let order: Vec<usize> = (0..rows.len()).collect();
-    let none = vec![1.0; rows.len()];
-    let now = way(&rows, &order, &none);
-    if rows.len() != 6 || now <= 0.0 {
+    let order: Vec<usize> = (0..beats.nrows()).collect();
+    if order.len() != 6 {
         return None;
     }
-    let turned = chest.iter().enumerate().map(|(k, &lead)| {
-        let mut signs = none.clone();
-        signs.iter_mut().skip(k).take(1).for_each(|sign| *sign = -1.0);
-        (Chest::Turned(lead), way(&rows, &order, &signs) / now)
-    });
+    let legs = Legs::of(&beats);
+    let now = legs.way(&order, None);
+    if now <= 0.0 {
+        return None;
+    }
+    let turned = chest.iter().enumerate().map(|(k, &lead)| (Chest::Turned(lead), legs.way(&order, Some(k)) / now));
     let pairs = (0..6).flat_map(|a| (a + 1..6).map(move |b| (a, b)));
     let exchanged = pairs.filter_map(|(a, b)| {
         let mut order = order.clone();
         order.swap(a, b);
-        Some((Chest::Exchanged(*chest.get(a)?, *chest.get(b)?), way(&rows, &order, &none) / now))
+        Some((Chest::Exchanged(*chest.get(a)?, *chest.get(b)?), legs.way(&order, None) / now))
     });
     let least = |x: &(Chest, f64), y: &(Chest, f64)| x.1.total_cmp(&y.1);
     Some((turned.min_by(least)?, exchanged.min_by(least)?))
@@ -193,12 +222,32 @@ fn centred(median: ArrayView2<f64>) -> Array2<f64> {
     beats
 }
 
-/// Sum of the distances between neighbours.
-fn way(rows: &[ArrayView1<f64>], order: &[usize], signs: &[f64]) -> f64 {
-    let at = |k: usize| Some((rows.get(*order.get(k)?)?, *signs.get(*order.get(k)?)?));
-    let leg = |k: usize| {
-        let ((a, p), (b, q)) = (at(k)?, at(k + 1)?);
-        Some(a.iter().zip(b.iter()).map(|(x, y)| (p * x - q * y).powi(2)).sum::<f64>().sqrt())
-    };
-    (0..order.len().saturating_sub(1)).filter_map(leg).sum()
+/// Distances between any two chest leads: as they are, and with one turned over.
+struct Legs([[[f64; 2]; 6]; 6]);
+
+impl Legs {
+    fn of(beats: &Array2<f64>) -> Legs {
+        let mut legs = [[[0.0; 2]; 6]; 6];
+        for (a, b) in (0..6).flat_map(|a| (0..a).map(move |b| (a, b))) {
+            let both = [values(beats.row(a)), values(beats.row(b))];
+            let apart = |sign: f64| distance(&both[0], &both[1], sign);
+            legs[a][b] = [apart(1.0), apart(-1.0)];
+            legs[b][a] = legs[a][b];
+        }
+        Legs(legs)
+    }
+
+    /// Sum of the distances between neighbours, with one lead turned over.
+    fn way(&self, order: &[usize], turned: Option<usize>) -> f64 {
+        let leg = |pair: &[usize]| match *pair {
+            [a, b] => self.0[a][b][usize::from((Some(a) == turned) != (Some(b) == turned))],
+            _ => 0.0,
+        };
+        order.windows(2).map(leg).sum()
+    }
+}
+
+/// Root of the sum of squares of a - sign b.
+fn distance(a: &[f64], b: &[f64], sign: f64) -> f64 {
+    a.iter().zip(b).map(|(x, y)| (x - sign * y).powi(2)).sum::<f64>().sqrt()
 }

@@ -79,3 +79,21 @@ fn a_record_that_cannot_be_prepared_is_bad_with_the_reason() {
     assert_eq!(report.reasons, ["short: length: expected at least 10 s, found 6 s"]);
     assert!(report.codes() == ["short"] && report.verdict == Verdict::Bad && report.measures.is_none());
 }
+
+#[test]
+fn the_first_longest_run_is_found_where_it_is_long_enough() {
+    let mut x: Vec<f64> = (0..100).map(f64::from).collect();
+    assert_eq!(longest_run(&x, 2), None);
+    x[10..14].fill(-1.0);
+    x[30..35].fill(-2.0);
+    x[95..].fill(-3.0);
+    assert_eq!((longest_run(&x, 2), longest_run(&x, 5), longest_run(&x, 6)), (Some((30, 5)), Some((30, 5)), None));
+    x[94] = -3.0;
+    assert_eq!(longest_run(&x, 4), Some((94, 6)));
+    assert_eq!((longest_run(&[1.0; 9], 9), longest_run(&[], 2)), (Some((0, 9)), None));
+    for start in 0..20 {
+        let mut x: Vec<f64> = (0..40).map(f64::from).collect();
+        x[start..start + 7].fill(-1.0);
+        assert_eq!(longest_run(&x, 7), Some((start, 7)));
+    }
+}
