@@ -3,7 +3,7 @@
 //! Einthoven: III = II - I. Goldberger: aVR = -(I + II) / 2, aVL = I - II / 2, aVF = II - I / 2. Limb leads that are not
 //! recorded follow from I and II; chest leads cannot be derived and must be there.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 
 use crate::data::ecg::{Lead, LEADS};
 use crate::data::recording::Recording;
@@ -67,7 +67,10 @@ impl Sources {
     }
 
     /// Twelve leads x N in standard order from the rows of a recording, x N; missing limb leads are derived.
-    pub fn order(&self, samples: ArrayView2<f64>) -> Array2<f64> {
+    pub fn order<'a>(&self, samples: ArrayView2<'a, f64>) -> CowArray<'a, f64, Ix2> {
+        if samples.nrows() == LEADS && self.row.iter().enumerate().all(|(lead, row)| *row == Some(lead)) {
+            return samples.into(); // they are in order
+        }
         let (one, two) = (samples.row(self.first), samples.row(self.second));
         let mut ordered = Array2::zeros((LEADS, samples.ncols()));
         for ((lead, row), mut out) in Lead::ALL.into_iter().zip(self.row).zip(ordered.rows_mut()) {
@@ -80,7 +83,7 @@ impl Sources {
                 (None, _) => {} // refused in `find`
             }
         }
-        ordered
+        ordered.into()
     }
 }
 
@@ -110,7 +113,7 @@ mod tests {
     fn keeps_recorded_limb_leads() {
         let recording = recording(&["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]);
         let sources = find(&recording).unwrap();
-        assert_eq!(sources.order(recording.samples_mv.view()), recording.samples_mv);
+        assert_eq!(sources.order(recording.samples_mv.view()), CowArray::from(&recording.samples_mv));
     }
 
     #[test]

@@ -17,13 +17,14 @@
 //! Electrode offsets of some hundred mV are lawful in raw recordings, deflections are not: a lead in which over one in
 //! a hundred samples lies more than 100 mV from the median is refused, because its unit must be wrong.
 
-use ndarray::{s, Array2, ArrayView2, Axis};
+use ndarray::{s, Array2, ArrayView2, CowArray, Ix2};
 
 use super::lead::{self, Sources};
 use super::preset::Preset;
 use super::quality::{self, Report, Subject};
 use super::resample::Resampler;
 use super::rpeak::{self, Detector};
+use super::statistic::{are_finite, extremes, values};
 use super::step::Step;
 use super::window::{self, Span, Window};
 use crate::data::ecg::{Ecg, Lead, LEADS};
@@ -167,16 +168,14 @@ fn run(recording: Recording, options: &PrepareOptions) -> std::result::Result<(E
     let after = resampler.length(wide.end - span.start);
     let whole = (window::SECONDS * rate_hz).round() as usize;
     let recorded = resampler.length(span.end - span.start).min(whole);
-    let mut x = resample(&resampler, &ordered, origin, before, after).map_err(code("options"))?;
+    let resampled = resample(&resampler, ordered.view(), origin, before, after).map_err(code("options"))?;
+    let mut x = resampled.to_owned();
     let cut = s![.., before..before + recorded];
-    let unfiltered = x.slice(cut).to_owned();
 
     let first = recipe.iter().position(Step::needs_window).unwrap_or(recipe.len());
     let (wide_steps, window_steps) = recipe.split_at(first);
     let mut for_quality = (!is_clean(wide_steps)).then(|| x.clone());
-    let apply = |steps: &[Step], x: &mut Array2<f64>| {
-        steps.iter().try_for_each(|step| step.apply(x, rate_hz)).map_err(code("options"))
-    };
+    let apply = |steps: &[Step], x: &mut Array2<f64>| Step::apply_all(steps, x, rate_hz).map_err(code("options"));
     apply(wide_steps, &mut x)?;
     let r_peak = find_peaks(&x, before, recorded, rate_hz, options.detector).map_err(code("options"))?;
     if let Some(copy) = &mut for_quality {
@@ -192,7 +191,7 @@ fn run(recording: Recording, options: &PrepareOptions) -> std::result::Result<(E
         sources: &sources,
         recorded: inside,
         recorded_hz: recording.rate_hz,
-        unfiltered: unfiltered.view(),
+        unfiltered: resampled.slice(cut),
         clean: for_quality.as_ref().unwrap_or(&x).slice(cut),
         rate_hz,
         r_peak: &r_peak,
@@ -223,10 +222,10 @@ fn check_values(sources: &Sources, samples: ArrayView2<f64>, span: Span) -> std:
     };
     let count = || sources.needed().map(|(_, row)| missing(row)).sum::<usize>();
     for (lead, row) in sources.needed() {
-        let values = samples.index_axis(Axis(0), row);
-        let values = values.slice(s![span.start..span.end]);
+        let window = values(samples.slice_move(s![row, span.start..span.end]));
         let field = |at: usize| format!("lead {lead}, sample {at}");
-        if let Some((at, value)) = values.iter().enumerate().find(|(_, v)| !v.is_finite()) {
+        let unfit = || window.iter().enumerate().find(|(_, v)| !v.is_finite());
+        if let Some((at, value)) = if are_finite(&window) { None } else { unfit() } {
             let cause = match count() {
                 1 => "the window holds a missing sample".to_owned(),
                 count => format!("the window holds {count} missing samples, of which this is the first"),
@@ -236,7 +235,7 @@ fn check_values(sources: &Sources, samples: ArrayView2<f64>, span: Span) -> std:
             let hint = "choose a window without gaps with --window, or drop the record";
             return coded("missing-samples", fault.hint(hint));
         }
-        let tall = tall_mv(values.to_vec());
+        let tall = tall_mv(&window);
         if tall > TALL_MV {
             let fault = Fault::new("checking ECG", "far too tall for an ECG").field(field(span.start));
             let fault = fault.expected(format!("at most {TALL_MV} mV from the median"), format!("{tall:.1} mV"));
@@ -247,12 +246,13 @@ fn check_values(sources: &Sources, samples: ArrayView2<f64>, span: Span) -> std:
 }
 
 /// 99th percentile of the distance from the median; 0 where no distance can be too large.
-fn tall_mv(mut values: Vec<f64>) -> f64 {
+fn tall_mv(values: &[f64]) -> f64 {
     let n = values.len();
-    let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(l, h), &v| (l.min(v), h.max(v)));
+    let (low, high) = extremes(values);
     if n == 0 || high - low <= TALL_MV {
         return 0.0; // nothing to sort
     }
+    let mut values = values.to_vec();
     let median = *values.select_nth_unstable_by(n / 2, f64::total_cmp).1;
     values.iter_mut().for_each(|v| *v = (*v - median).abs());
     *values.select_nth_unstable_by(n * 99 / 100, f64::total_cmp).1
@@ -267,14 +267,22 @@ fn widen(sources: &Sources, samples: ArrayView2<f64>, span: Span, margin: usize)
 }
 
 /// All leads at the new rate: `before` samples before input sample `origin`, `after` from it on.
-fn resample(by: &Resampler, x: &Array2<f64>, origin: usize, before: usize, after: usize) -> Result<Array2<f64>> {
+fn resample<'a>(
+    by: &Resampler,
+    x: ArrayView2<'a, f64>,
+    origin: usize,
+    before: usize,
+    after: usize,
+) -> Result<CowArray<'a, f64, Ix2>> {
     let count = before + after;
+    if by.is_same() && before <= origin && origin + after <= x.ncols() {
+        return Ok(x.slice_move(s![.., origin - before..origin + after]).into());
+    }
     let mut out = Vec::with_capacity(x.nrows() * count);
     for row in x.rows() {
-        let part = |row: &[f64]| by.part(row, origin, -(before as i64), count);
-        out.extend(row.as_slice().map_or_else(|| part(&row.to_vec()), part));
+        out.extend(by.part(&values(row), origin, -(before as i64), count));
     }
-    Array2::from_shape_vec((x.nrows(), count), out).map_err(Error::compute("resampling ECG"))
+    Ok(Array2::from_shape_vec((x.nrows(), count), out).map_err(Error::compute("resampling ECG"))?.into())
 }
 
 /// R peaks of the window. The published rule takes its mean from the window; the other detector hears the margin too.

@@ -56,6 +56,11 @@ impl Resampler {
         Ok(Resampler { step, numerator, phases })
     }
 
+    /// Whether both rates are the same.
+    pub fn is_same(&self) -> bool {
+        self.step == 1.0
+    }
+
     /// How many output samples `samples` input samples make.
     pub fn length(&self, samples: usize) -> usize {
         (samples as f64 / self.step - 1e-9).ceil().max(0.0) as usize
