@@ -23,6 +23,11 @@ pub struct SideBySide {
     margin: usize,
 }
 
+/// One lane of the values, one place after the other.
+fn put<'a>(places: impl Iterator<Item = &'a mut f64>, values: &[Lanes], lane: usize) {
+    places.zip(values).for_each(|(place, v)| *place = v[lane]);
+}
+
 impl SideBySide {
     /// Brings rows together, at most [`LANES`]; those that are not there are 0.
     pub fn gather(rows: &ArrayView2<f64>, margin: usize) -> SideBySide {
@@ -38,9 +43,10 @@ impl SideBySide {
         let inside = self.samples.get(self.margin..self.margin + rows.ncols()).unwrap_or_default();
         for (block, values) in inside.chunks(BLOCK).enumerate() {
             for (lane, mut row) in rows.rows_mut().into_iter().take(LANES).enumerate() {
-                let Some(row) = row.as_slice_mut() else { continue };
-                let places = row.iter_mut().skip(block * BLOCK);
-                places.zip(values).for_each(|(place, v)| *place = v[lane]);
+                match row.as_slice_mut() {
+                    Some(row) => put(row.iter_mut().skip(block * BLOCK), values, lane),
+                    None => put(row.iter_mut().skip(block * BLOCK), values, lane), // rows of a turned array
+                }
             }
         }
     }

@@ -361,6 +361,26 @@ mod tests {
     }
 
     #[test]
+    fn paper_shows_the_mean_of_10_ms_against_a_quarter_of_a_second() {
+        let mut lead = vec![5.0; 1000];
+        lead[500] += 1.0;
+        let shown = as_on_paper(&lead, 500.0); // means of 5 and of 125 samples
+        assert!((shown[500] - (1.0 / 5.0 - 1.0 / 125.0)).abs() < 1e-9, "{}", shown[500]);
+        assert!((shown[503] + 1.0 / 125.0).abs() < 1e-9 && shown[600].abs() < 1e-9);
+    }
+
+    /// On paper Q goes 1.6 times as far down as R goes up, after a band-pass of 3-45 Hz 1.4 times.
+    #[test]
+    fn beats_with_a_deep_q_are_marked_where_paper_shows_them_largest() {
+        let bump = |n: usize, at: f64, width: f64| (-0.5 * ((n as f64 - at) / width).powi(2)).exp();
+        let one = |n: usize| -bump(n, 150.0, 6.0) + 0.55 * bump(n, 164.0, 4.0) - 0.25 * bump(n, 178.0, 5.0);
+        let lead: Vec<f64> = (0..5000).map(|n| one(n % 400)).collect();
+        let found = qrs(&lead, 500.0).unwrap();
+        assert_eq!(found.len(), 13, "{found:?}");
+        assert!(found.iter().enumerate().all(|(k, f)| f.abs_diff(150 + 400 * k) <= 2), "{found:?}");
+    }
+
+    #[test]
     fn a_lead_that_does_not_move_has_no_beats() {
         for lead in [vec![0.0; 5000], vec![1.0; 5000], vec![], vec![0.3]] {
             assert!(qrs(&lead, 500.0).unwrap().is_empty());

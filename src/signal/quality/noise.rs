@@ -92,7 +92,7 @@ impl Plain for Rest<'_> {
         let rows: [[&[f64]; 2]; LANES] = std::array::from_fn(|k| [self.before[k].as_ref(), self.after[k].as_ref()]);
         let first = rows.map(|[a, b]| a.first().zip(b.first()).map_or(0.0, |(a, b)| a - b));
         if rows.iter().flatten().any(|row| row.len() < self.rest.len()) {
-            return; // leads that are not there have no noise
+            return; // a lead is missing: nothing is measured
         }
         for (n, place) in self.rest.iter_mut().enumerate() {
             for (place, ([before, after], first)) in place.iter_mut().zip(rows.iter().zip(&first)) {
