@@ -142,7 +142,8 @@ fn beats(truth: &[i32], found: &[i32], samples: usize) -> [f64; 3] {
         beats.iter().filter(|beat| whole.contains(beat) && is_near(beat) == near).count() as f64
     };
     let (hit, missed, wrong) = (count(truth, found, true), count(truth, found, false), count(found, truth, false));
-    [hit + missed, hit + wrong, hit]
+    let twice = (count(found, truth, true) - hit).max(0.0); // found at one true beat
+    [hit + missed, hit + wrong + twice, hit]
 }
 
 fn cases(args: &TrialArgs, weights: &Weights, log: &Log) -> Result<Vec<Case>> {
@@ -254,4 +255,16 @@ fn mean(values: &[f64]) -> f64 {
 
 fn frames_apart(made: &[f64], truth: &[f64]) -> f64 {
     end_systole(made).abs_diff(end_systole(truth)) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beats_are_counted_once_and_not_where_the_record_may_cut_them() {
+        assert_eq!(beats(&[10, 1000, 2000, 4990], &[1003, 2000, 3000], 5000), [2.0, 3.0, 2.0]);
+        assert_eq!(beats(&[1000], &[995, 1005], 5000), [1.0, 2.0, 1.0]);
+        assert_eq!(beats(&[10], &[10], 100), [0.0, 0.0, 0.0]);
+    }
 }
