@@ -202,7 +202,6 @@ fn command_lines_that_cannot_be_obeyed_end_with_two() {
     refuses("ecg-prep --mains 250 x.hea", 2, &["mains frequency: expected above 0 and below 250 Hz"], |_| ());
     refuses("ecg-prep --rate 0 x.hea", 2, &["--rate", "above zero"], |_| ());
     refuses("ecg-prep --no-such-option", 2, &["--no-such-option"], |_| ());
-    refuses("cmr-phenotype cine.h5", 2, &["--weights"], |_| ());
     refuses("amdf-sample f.h5 --steps 0 --weights WEIGHTS", 2, &["--steps"], |_| ());
     refuses("amdf-sample f.h5 --alpha -1 --weights WEIGHTS", 2, &["--alpha"], |_| ());
     refuses("amdf-sample f.h5 -o x.h5 --latent x.h5 --weights WEIGHTS", 2, &["x.h5"], |f| features_file(f, 8, 48, 0.0));
