@@ -14,7 +14,7 @@ use ecgflow::cli::trial::{trial, TrialArgs};
 use ecgflow::cli::{self, log::Log, Program};
 use ecgflow::inspect::{inspect, lines, weights};
 use ecgflow::io::{output::Output, Source};
-use ecgflow::{bundled, Error, Result};
+use ecgflow::{bundled, Result};
 
 /// Keep house: import published checkpoints, make fresh weights, draw digital hearts and clips, try generators, look into files.
 #[derive(Parser)]
@@ -105,9 +105,7 @@ impl Program for Ecgflow {
                     (true, all) => format!("{:#}\n", serde_json::json!(all)),
                     (false, all) => all.iter().map(lines).collect(),
                 };
-                let output = Output::begin("-".as_ref(), false)?;
-                std::fs::write(output.path(), text).map_err(Error::io("writing", output.path()))?;
-                output.finish()
+                Output::holding("-".as_ref(), false, text)?.finish()
             }
         }
     }

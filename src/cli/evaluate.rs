@@ -118,22 +118,16 @@ fn write(args: &ScoreArgs, title: &str, found: &Findings, provenance: &Provenanc
     if let Some(path) = &args.json {
         let rows: Vec<Json> = found.scores.iter().map(Score::json).collect();
         let all = json!({"format": "ecgflow.scores", "notes": found.notes, "provenance": provenance, "scores": rows});
-        ready.push(text(path, &format!("{all:#}\n"))?);
+        ready.push(Output::holding(path, false, format!("{all:#}\n"))?);
     }
     if let Some(path) = &args.report {
-        ready.push(text(path, &chart::page(title, &parts(found, provenance)))?);
+        ready.push(Output::holding(path, false, chart::page(title, &parts(found, provenance)))?);
     }
     let columns = COLUMNS.map(str::to_owned);
     let mut table = TableWriter::begin_with("score", &args.output, &columns, provenance, !args.table.no_comments)?;
     found.scores.iter().try_for_each(|score| table.put(&score.row()))?;
     ready.into_iter().try_for_each(Output::finish)?;
     table.finish()
-}
-
-fn text(path: &Path, text: &str) -> Result<Output> {
-    let output = Output::begin(path, false)?;
-    std::fs::write(output.path(), text).map_err(Error::io("writing", path))?;
-    Ok(output)
 }
 
 /// The table of scores, less the columns in which nothing stands.

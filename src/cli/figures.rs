@@ -242,10 +242,8 @@ pub fn write(folder: &Path, figures: &[Figure], provenance: &Provenance) -> Resu
     let rows: Vec<Json> = figures.iter().map(row).collect();
     let all = json!({"format": "ecgflow.figures", "provenance": provenance, "figures": rows});
     let path = folder.join("figures.json");
-    let output = Output::begin(&path, false)?;
     let text = serde_json::to_string_pretty(&all).map_err(Error::compute("writing JSON"))?;
-    std::fs::write(output.path(), text + "\n").map_err(Error::io("writing", &path))?;
-    output.finish()
+    Output::holding(&path, false, text + "\n")?.finish()
 }
 
 /// Says the main figures.

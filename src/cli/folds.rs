@@ -189,7 +189,7 @@ pub fn run(args: &LearnArgs, setup: &mut Setup, given: Option<Protocol>, log: &L
     }
     let mut provenance = setup.session.provenance.clone();
     provenance.model = Some(started.join("; ")).filter(|ids| !ids.is_empty());
-    write_text(&folder.path().join("protocol.json"), &protocol.to_json()?)?;
+    Output::holding(&folder.path().join("protocol.json"), false, protocol.to_json()?)?.finish()?;
     for method in &methods {
         let path = folder.path().join(format!("predictions.{}.csv", method.name));
         write_predictions(&path, &setup.truth, method, &provenance)?;
@@ -244,12 +244,6 @@ impl Tested<'_> {
         let (id, threshold) = (id.to_owned(), threshold.to_vec());
         Prediction { id, fold: self.number, truth, values: vec![0.0; outputs], threshold }
     }
-}
-
-fn write_text(path: &Path, text: &str) -> Result<()> {
-    let output = Output::begin(path, false)?;
-    std::fs::write(output.path(), text).map_err(Error::io("writing", path))?;
-    output.finish()
 }
 
 fn write_predictions(path: &Path, truth: &Truth, method: &Method, provenance: &Provenance) -> Result<()> {

@@ -226,10 +226,7 @@ fn drawing<'a, R: Records<Item = Cine>>(
         for (number, shown) in shown.iter().enumerate() {
             let clips = restored(&config, weights.clone(), shown, &device)?;
             let path = folder.join(format!("clip{number}_epoch{epoch:03}.png"));
-            let output = Output::begin(&path, false)?;
-            std::fs::write(output.path(), sheet::draw(&clips, FRAMES, synthetic)?)
-                .map_err(Error::io("writing", &path))?;
-            output.finish()?;
+            Output::holding(&path, false, sheet::draw(&clips, FRAMES, synthetic)?)?.finish()?;
         }
         Ok(())
     }))

@@ -128,10 +128,7 @@ pub fn render(args: &RenderArgs) -> Result<()> {
     if is_gif {
         return gif::write(&args.output, &beside(&clips)?, synthetic)?.finish();
     }
-    let output = Output::begin(&args.output, true)?;
-    std::fs::write(output.path(), sheet::draw(&clips, args.frames.unwrap_or(FRAMES), synthetic)?)
-        .map_err(Error::io("writing", &args.output))?;
-    output.finish()
+    Output::holding(&args.output, true, sheet::draw(&clips, args.frames.unwrap_or(FRAMES), synthetic)?)?.finish()
 }
 
 /// One clip out of several, side by side.

@@ -109,6 +109,16 @@ impl Output {
         Ok(Output { temporary: Some(temporary), destination, shown })
     }
 
+    /// An output that holds these bytes, not in its place yet.
+    ///
+    /// # Errors
+    /// Those of [`begin`](Output::begin), and where the bytes cannot be written.
+    pub fn holding(path: &Path, binary: bool, bytes: impl AsRef<[u8]>) -> Result<Output> {
+        let output = Output::begin(path, binary)?;
+        std::fs::write(output.path(), bytes).map_err(Error::io("writing", path))?;
+        Ok(output)
+    }
+
     /// The temporary file to write to, for libraries that open files themselves.
     pub fn path(&self) -> &Path {
         self.temporary.as_ref().map_or(Path::new(""), |t| t)

@@ -91,9 +91,7 @@ impl Target {
             }
             Place::File { path, ready } => {
                 let path = if ending == self.ending { path.clone() } else { path.with_extension(ending) };
-                let output = Output::begin(&path, is_binary(ending))?;
-                std::fs::write(output.path(), bytes).map_err(Error::io("writing", output.path()))?;
-                ready.push(output);
+                ready.push(Output::holding(&path, is_binary(ending), bytes)?);
                 Ok(())
             }
         }
