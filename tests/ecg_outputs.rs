@@ -69,6 +69,21 @@ fn a_report_on_standard_output_is_the_table_alone() {
     refuses("ecg-prep a.csv --report -", 2, &["two outputs go to -"], |f| fs::write(f.join("a.csv"), csv()).unwrap());
 }
 
+/// A file that may grow no further stands in for a full disk.
+#[cfg(unix)]
+#[test]
+fn an_output_that_does_not_fit_says_why() {
+    let out = tempfile::tempdir().unwrap();
+    for file in ["e.h5", "e.npy"] {
+        let line = format!("trap '' XFSZ; ulimit -f 64; ecg-prep {} -o {file}", example().display());
+        let output = shell(&line, out.path());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{file}: {said}");
+        assert!(said.contains(file) && said.contains("File too large"), "{file}: {said}");
+        assert_eq!(names(out.path()), Vec::<String>::new(), "{file}: {said}");
+    }
+}
+
 #[test]
 fn check_refuses_the_options_of_bad_records() {
     for words in ["--keep-going", "--keep-going --rejects r.csv", "--rejects r.csv"] {

@@ -126,7 +126,7 @@ pub(super) fn store(dataset: &Dataset, at: usize, packed: &[u8]) -> hdf5::Result
     };
     match code {
         0.. => Ok(()),
-        _ => Err(format!("{}: the library does not store the chunk of record {at}", dataset.name()).into()),
+        _ => Err(hdf5::Error::query()?),
     }
 }
 

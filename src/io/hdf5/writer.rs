@@ -74,7 +74,16 @@ pub struct Writer {
 
 /// Wraps a failure of the HDF5 library while writing `to`.
 fn wrap(to: &Output) -> impl Fn(hdf5::Error) -> Error + '_ {
-    move |e| Error::compute(format!("writing {}", to.shown()))(e)
+    move |e| Error::compute(format!("writing {}", to.shown()))(cause(&e))
+}
+
+/// What the system said, such as that the disk is full; else what the library says. The library keeps the words of the system
+/// in the innermost of its messages: `..., error message = 'No space left on device', ...`.
+fn cause(error: &hdf5::Error) -> String {
+    let stack = error.stack();
+    let said = |frame: &hdf5::ErrorFrame| Some(frame.desc().split_once("error message = '")?.1.split_once('\'')?.0.to_owned());
+    let of_system = stack.as_ref().and_then(|frames| frames.iter().rev().find_map(said));
+    of_system.unwrap_or_else(|| error.to_string())
 }
 
 impl Writer {
