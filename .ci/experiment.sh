@@ -4,7 +4,7 @@
 #   SCALE=small (default)  N = 100 and 300 labelled participants
 #   SCALE=full             N = 100, 300 and 1000
 #   SCALE=tiny             N = 45, few steps: whether everything runs; its figures mean nothing
-#   SIZES, MIXES           other N and k than those of the scale
+#   SIZES, MIXES           only these N and k of the scale; runs with other SIZES may go on side by side, in the same DIR
 #   WEIGHTS=FILE           generator [default: the weights inside the programs]
 #   DIR=FOLDER             where everything lies [default: target/experiment/SCALE]
 #
@@ -12,8 +12,9 @@
 #
 # For every N: k = 0, 1, 2, 3 times as many clips as there are labelled ones are generated from ECGs of participants
 # without labels. In each of five folds the network is pretrained on the clips of those who train and on the generated
-# ones, then trained on phenotypes and on diagnoses; baselines run on the same folds. The largest N is also trained on
-# permuted rows, whose figures must be those of chance. Lines:
+# ones, then trained on phenotypes and on diagnoses; baselines run on the same folds. Pretraining takes the same number
+# of steps whatever N and k, so that more clips are not more work as well. The largest N is also trained on permuted
+# rows, whose figures must be those of chance. Lines:
 #
 #   result NAME VALUE [LOW HIGH]    NAME = TASK.nN.METHOD.FIGURE, interval by bootstrap over participants, folds pooled
 #
@@ -27,11 +28,13 @@ seed=11 # no cohort that a bundled network was trained on
 pre='' fit='' preset=compact sample=''
 case $SCALE in
   tiny) sizes=45 mixes='0 1' folds=3 pre='--steps 2 --batch 4' fit='--steps 2 --batch 4' sample='--steps 1' ;;
-  small) sizes='100 300' mixes='0 1 2 3' folds=5 pre='--epochs 60' sample='--steps 5' ;;
-  full) sizes='100 300 1000' mixes='0 1 2 3' folds=5 pre='--epochs 60' ;;
+  small) sizes='100 300' mixes='0 1 2 3' folds=5 pre='--steps 400' sample='--steps 5' ;;
+  full) sizes='100 300 1000' mixes='0 1 2 3' folds=5 pre='--steps 400' sample='--steps 5' ;;
   *) echo "experiment: error: SCALE=$SCALE: expected tiny, small or full" >&2; exit 2 ;;
 esac
-sizes=${SIZES:-$sizes} mixes=${MIXES:-$mixes}
+largest=0
+for n in $sizes; do if [ "$n" -gt "$largest" ]; then largest=$n; fi; done
+all=$sizes sizes=${SIZES:-$sizes} mixes=${MIXES:-$mixes}
 weights=()
 if [ -n "${WEIGHTS:-}" ]; then weights=(--weights "$WEIGHTS"); fi
 mkdir -p "$dir"
@@ -65,7 +68,7 @@ figures() {
     BEGIN { split(wanted, w, " "); for (i in w) want[w[i]] = 1 }
     $1 == method && $2 == "pooled" && (($3 ":" $4) in want) {
       printf "result %s.n%s.%s.%s_%s %.4f [%.4f %.4f]\n", task, n, shown, $3, $4, $6, $7, $8
-    }' "$file" | tee -a "$dir/results.txt"
+    }' "$file" | tee -a "$dir/n$n/results.txt"
 }
 
 # Result lines to one table for each task and N: a row a figure, a column a method.
@@ -94,8 +97,7 @@ tables() {
     END { flush() }' "$1"
 }
 
-largest=0 most=0
-for n in $sizes; do if [ "$n" -gt "$largest" ]; then largest=$n; fi; done
+most=0
 for k in $mixes; do if [ "$k" -gt "$most" ]; then most=$k; fi; done
 made "$dir/labelled" "$BIN/ecgflow" simulate -n "$largest" --seed $seed --hdf5
 made "$dir/features.h5" "$BIN/pamae-encode" "$dir/labelled/ecg.h5" "${weights[@]}"
@@ -112,10 +114,12 @@ groups='all:mean_r2 seen:mean_r2 left_ventricle:mean_r2 right_ventricle:mean_r2 
   radial_strain:mean_r2 longitudinal_strain:mean_r2 lv_edv_ml:r2 lv_esv_ml:r2 lv_ef_percent:r2'
 answers='all:auc hcm:auc dcm:auc rcm:auc ischaemic:auc heart_failure:auc'
 baselines=constant,ridge,head,mean-clip
-rm -f "$dir/results.txt"
 for n in $sizes; do
   here=$dir/n$n
   mkdir -p "$here"
+  rm -f "$here/results.txt"
+  # Fifty passes, but no more than 500 steps.
+  if [ -z "$fit" ] && [ "$n" -ge 1000 ]; then budget='--steps 500'; else budget=$fit; fi
   protocol=$here/diagnoses.scratch/protocol.json
   for task in diagnoses phenotypes; do # the folds are dealt by the diagnoses, and serve both
     if [ $task = phenotypes ]; then
@@ -125,7 +129,7 @@ for n in $sizes; do
     fi
     # The header and the first n participants.
     awk -v n="$n" '/^#/ { next } kept++ <= n' "$dir/labelled/$task.csv" >"$here/$task.csv"
-    common=("$BIN/$tool" train --cine "$dir/labelled/cine.h5" --table "$here/$task.csv" --preset $preset --seed 0 $fit)
+    common=("$BIN/$tool" train --cine "$dir/labelled/cine.h5" --table "$here/$task.csv" --preset $preset --seed 0 $budget)
     trained "$here/$task.scratch" "${common[@]}" "${deal[@]}" --baselines $baselines --features "$dir/features.h5"
     for name in constant:constant ecg-ridge:ecg_ridge ecg-head:ecg_head mean-clip:mean_clip clip:scratch; do
       figures $task "$n" "${name%:*}" "${name#*:}" "$here/$task.scratch/figures.csv" $wanted
@@ -147,5 +151,6 @@ for n in $sizes; do
     fi
   done
 done
+for n in $all; do if [ -e "$dir/n$n/results.txt" ]; then cat "$dir/n$n/results.txt"; fi; done >"$dir/results.txt"
 tables "$dir/results.txt" >"$dir/results.md"
 echo "experiment: tables in $dir/results.md" >&2
