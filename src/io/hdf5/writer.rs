@@ -81,7 +81,8 @@ fn wrap(to: &Output) -> impl Fn(hdf5::Error) -> Error + '_ {
 /// in the innermost of its messages: `..., error message = 'No space left on device', ...`.
 fn cause(error: &hdf5::Error) -> String {
     let stack = error.stack();
-    let said = |frame: &hdf5::ErrorFrame| Some(frame.desc().split_once("error message = '")?.1.split_once('\'')?.0.to_owned());
+    let said =
+        |frame: &hdf5::ErrorFrame| Some(frame.desc().split_once("error message = '")?.1.split_once('\'')?.0.to_owned());
     let of_system = stack.as_ref().and_then(|frames| frames.iter().rev().find_map(said));
     of_system.unwrap_or_else(|| error.to_string())
 }
