@@ -7,7 +7,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .NOTPARALLEL:
-.PHONY: help setup demo test fmt clippy unit doc size bench throughput fuzz weights evaluate rpeaks ablations experiment miri install check-cuda clean
+.PHONY: help setup demo test fmt clippy unit doc size bench throughput fuzz weights evaluate rpeaks ablations experiment copies miri install check-cuda clean
 
 CARGO_TARGET_DIR ?= target
 BIN = $(CARGO_TARGET_DIR)/release
@@ -28,6 +28,7 @@ help:
 	@echo 'make rpeaks      R peaks on 4,000 simulated records, beside neurokit2 and xqrs (ten minutes)'
 	@echo 'make ablations   after make weights: the flow without one of its parts (hours; goes on where it was stopped)'
 	@echo 'make experiment  does pretraining on generated clips help? (SCALE=tiny|small|full; hours)'
+	@echo 'make copies      does the generator copy its training clips? (COUNT=n; half an hour)'
 	@echo 'make miri        the kernels under Miri (needs a nightly Rust with Miri)'
 	@echo 'make install     install the programs (PREFIX=DIR for DIR/bin)'
 	@echo 'make check-cuda  compile with --features cuda, with an nvcc from PyPI where there is none'
@@ -111,6 +112,10 @@ SCALE ?= small
 experiment: setup
 	@$(ENV) cargo build --release --locked --bins $$FEATURES
 	@BIN=$(BIN) SCALE=$(SCALE) .ci/experiment.sh
+
+copies: setup
+	@$(ENV) cargo build --release --locked --bins $$FEATURES
+	@BIN=$(BIN) .ci/copies.sh
 
 install: setup
 	@$(ENV) cargo install --path . --locked --force $$FEATURES $(if $(PREFIX),--root '$(abspath $(PREFIX))')

@@ -101,14 +101,6 @@ most=0
 for k in $mixes; do if [ "$k" -gt "$most" ]; then most=$k; fi; done
 made "$dir/labelled" "$BIN/ecgflow" simulate -n "$largest" --seed $seed --hdf5
 made "$dir/features.h5" "$BIN/pamae-encode" "$dir/labelled/ecg.h5" "${weights[@]}"
-synthetic=()
-if [ "$most" -gt 0 ]; then
-  made "$dir/unlabelled" "$BIN/ecgflow" simulate -n $((largest * most)) --seed $seed --start "$largest" --hdf5
-  made "$dir/unlabelled.h5" "$BIN/pamae-encode" "$dir/unlabelled/ecg.h5" "${weights[@]}"
-  made "$dir/generated.h5" "$BIN/amdf-sample" "$dir/unlabelled.h5" "${weights[@]}" $sample
-  synthetic=(--synthetic "$dir/generated.h5")
-fi
-
 groups='all:mean_r2 seen:mean_r2 left_ventricle:mean_r2 right_ventricle:mean_r2 left_atrium:mean_r2 right_atrium:mean_r2
   ascending_aorta:mean_r2 descending_aorta:mean_r2 wall_thickness:mean_r2 circumferential_strain:mean_r2
   radial_strain:mean_r2 longitudinal_strain:mean_r2 lv_edv_ml:r2 lv_esv_ml:r2 lv_ef_percent:r2'
@@ -118,6 +110,13 @@ for n in $sizes; do
   here=$dir/n$n
   mkdir -p "$here"
   rm -f "$here/results.txt"
+  synthetic=()
+  if [ "$most" -gt 0 ]; then
+    made "$here/unlabelled" "$BIN/ecgflow" simulate -n $((n * most)) --seed $seed --start "$largest" --hdf5
+    made "$here/unlabelled.h5" "$BIN/pamae-encode" "$here/unlabelled/ecg.h5" "${weights[@]}"
+    made "$here/generated.h5" "$BIN/amdf-sample" "$here/unlabelled.h5" "${weights[@]}" $sample
+    synthetic=(--synthetic "$here/generated.h5")
+  fi
   # Fifty passes, but no more than 500 steps.
   if [ -z "$fit" ] && [ "$n" -ge 1000 ]; then budget='--steps 500'; else budget=$fit; fi
   protocol=$here/diagnoses.scratch/protocol.json
