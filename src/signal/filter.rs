@@ -15,7 +15,7 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use ndarray::{ArrayViewMut2, Axis};
 
-use super::lane::{Lanes, SideBySide, LANES};
+use super::lane::{SideBySide, LANES};
 use crate::error::{Fault, Result};
 use crate::kernel::simd::{vectorise, Plain};
 
@@ -123,7 +123,7 @@ impl Filter {
     /// Runs forward from rest.
     pub fn forward(&self, x: &[f64]) -> Vec<f64> {
         let mut y = x.to_vec();
-        self.run(&mut y, 0.0);
+        cascade(&self.splat(), [0.0], singly(&mut y), false);
         y
     }
 
@@ -143,11 +143,7 @@ impl Filter {
     /// ```
     pub fn zero_phase(&self, x: &[f64], pad: usize) -> Vec<f64> {
         let (pad, mut y) = extended(x, pad);
-        for _ in 0..2 {
-            let start = y.first().copied().unwrap_or(0.0);
-            self.run(&mut y, start);
-            y.reverse();
-        }
+        forward_and_backward(&self.splat(), singly(&mut y));
         y.into_iter().skip(pad).take(x.len()).collect()
     }
 
@@ -159,21 +155,15 @@ impl Filter {
         for mut group in rows.axis_chunks_iter_mut(Axis(0), LANES) {
             let mut signals = SideBySide::gather(&group.view(), margin);
             for (filter, pad) in filters {
-                let samples = signals.reflected((*pad).min(most));
-                filter.run_lanes(samples, false);
-                filter.run_lanes(samples, true);
+                forward_and_backward(&filter.splat(), signals.reflected((*pad).min(most)));
             }
             signals.scatter(&mut group);
         }
     }
 
-    /// Runs over several signals at once, from the first sample to the last or backward.
-    fn run_lanes(&self, samples: &mut [Lanes], backward: bool) {
-        let first = if backward { samples.last() } else { samples.first() };
-        let mut constant = first.copied().unwrap_or_default();
-        for &section in &self.sections {
-            constant = vectorise(Sweep { section, constant, samples, backward });
-        }
+    /// The same coefficients for N signals.
+    fn splat<const N: usize>(&self) -> Vec<[[f64; N]; 5]> {
+        self.sections.iter().map(|section| section.map(|b| [b; N])).collect()
     }
 
     /// Samples after which the filter has forgotten how it was started: the slowest pole r^n = 1e-13, half as many again for those
@@ -203,29 +193,10 @@ impl Filter {
         }
         let both: Vec<[[f64; 2]; 5]> =
             a.sections.iter().zip(&b.sections).map(|(a, b)| std::array::from_fn(|k| [a[k], b[k]])).collect();
-        let (pad, mut y) = extended(x, pad);
-        let mut y: Vec<[f64; 2]> = y.drain(..).map(|v| [v, v]).collect();
-        for _ in 0..2 {
-            run_both(&both, &mut y);
-            y.reverse();
-        }
+        let (pad, y) = extended(x, pad);
+        let mut y: Vec<[f64; 2]> = y.into_iter().map(|v| [v, v]).collect();
+        forward_and_backward(&both, &mut y);
         [0, 1].map(|k| y.iter().skip(pad).take(x.len()).map(|v| v[k]).collect())
-    }
-
-    /// Filters in place; every section starts as if its input had been constant for ever.
-    fn run(&self, y: &mut [f64], mut constant: f64) {
-        for &[b0, b1, b2, a1, a2] in &self.sections {
-            let settled = (b0 + b1 + b2) / (1.0 + a1 + a2);
-            let mut s2 = constant * (b2 - a2 * settled);
-            let mut s1 = constant * (b1 - a1 * settled) + s2;
-            constant *= settled;
-            for v in y.iter_mut() {
-                let out = b0 * *v + s1;
-                s1 = b1 * *v + s2 - a1 * out;
-                s2 = b2 * *v - a2 * out;
-                *v = out;
-            }
-        }
     }
 }
 
@@ -238,94 +209,94 @@ fn extended(x: &[f64], pad: usize) -> (usize, Vec<f64>) {
     (pad, before.chain(x.iter().copied()).chain(after).collect())
 }
 
-/// Two sections of the same place in two cascades, with their states.
-struct Both {
-    sections: [[f64; 2]; 5],
-    s1: [f64; 2],
-    s2: [f64; 2],
+/// The samples of one signal as those of a group of one.
+fn singly(y: &mut [f64]) -> &mut [[f64; 1]] {
+    y.as_chunks_mut().0
 }
 
-/// Runs two cascades over a signal each, forward; every section starts as if its input had been constant for ever.
-fn run_both(sections: &[[[f64; 2]; 5]], y: &mut [[f64; 2]]) {
-    let mut constant = y.first().copied().unwrap_or_default();
-    let begin = |sections: &[[f64; 2]; 5]| {
-        let [b0, b1, b2, a1, a2] = sections;
-        let (mut s1, mut s2) = ([0.0; 2], [0.0; 2]);
-        for k in 0..2 {
-            let settled = (b0[k] + b1[k] + b2[k]) / (1.0 + a1[k] + a2[k]);
-            s2[k] = constant[k] * (b2[k] - a2[k] * settled);
-            s1[k] = constant[k] * (b1[k] - a1[k] * settled) + s2[k];
-            constant[k] *= settled;
-        }
-        Both { sections: *sections, s1, s2 }
-    };
-    let mut states: Vec<Both> = sections.iter().map(begin).collect();
-    for states in states.chunks_mut(2) {
-        match states {
-            [one, two] => y.iter_mut().for_each(|v| {
-                two.step(one.step(v));
-            }),
-            _ => y.iter_mut().for_each(|v| {
-                states.iter_mut().for_each(|both| {
-                    both.step(v);
-                })
-            }),
-        }
+/// Runs a cascade for each of N signals from the first sample to the last and back, each time as if its input had been the
+/// first sample it sees for ever.
+fn forward_and_backward<const N: usize>(sections: &[[[f64; N]; 5]], samples: &mut [[f64; N]]) {
+    cascade(sections, samples.first().copied().unwrap_or([0.0; N]), samples, false);
+    cascade(sections, samples.last().copied().unwrap_or([0.0; N]), samples, true);
+}
+
+/// Runs a cascade for each of N signals, in the state that a constant input leaves behind.
+fn cascade<const N: usize>(
+    sections: &[[[f64; N]; 5]],
+    mut constant: [f64; N],
+    samples: &mut [[f64; N]],
+    backward: bool,
+) {
+    let stages: Vec<Stage<N>> = sections.iter().map(|section| Stage::settled(section, &mut constant)).collect();
+    // While one section waits for its last sum, a processor works on another; of many signals, one section is work enough.
+    let together = if N > 2 { 1 } else { 2 };
+    for stages in stages.chunks(together) {
+        vectorise(Sweep { stages, samples, backward });
     }
 }
 
-impl Both {
+/// One section over N signals at once, each by coefficients of its own, and its memory of each.
+#[derive(Clone, Copy)]
+struct Stage<const N: usize> {
+    section: [[f64; N]; 5],
+    s1: [f64; N],
+    s2: [f64; N],
+}
+
+impl<const N: usize> Stage<N> {
+    /// As if the input had been constant for ever; the constant becomes what then comes out.
+    fn settled(section: &[[f64; N]; 5], constant: &mut [f64; N]) -> Stage<N> {
+        let [b0, b1, b2, a1, a2] = section;
+        let mut stage = Stage { section: *section, s1: [0.0; N], s2: [0.0; N] };
+        for k in 0..N {
+            let settled = (b0[k] + b1[k] + b2[k]) / (1.0 + a1[k] + a2[k]);
+            stage.s2[k] = constant[k] * (b2[k] - a2[k] * settled);
+            stage.s1[k] = constant[k] * (b1[k] - a1[k] * settled) + stage.s2[k];
+            constant[k] *= settled;
+        }
+        stage
+    }
+
+    /// One sample of every signal.
     #[inline(always)]
-    fn step<'a>(&mut self, v: &'a mut [f64; 2]) -> &'a mut [f64; 2] {
-        let Both { sections: [b0, b1, b2, a1, a2], s1, s2 } = self;
-        for k in 0..2 {
+    fn step(&mut self, v: &mut [f64; N]) {
+        let Stage { section: [b0, b1, b2, a1, a2], s1, s2 } = self;
+        for k in 0..N {
             let out = b0[k] * v[k] + s1[k];
             s1[k] = b1[k] * v[k] + s2[k] - a1[k] * out;
             s2[k] = b2[k] * v[k] - a2[k] * out;
             v[k] = out;
         }
-        v
     }
 }
 
-/// A section over several signals; it starts as if its input had been constant for ever. Gives what becomes of that constant.
-struct Sweep<'a> {
-    section: Section,
-    constant: Lanes,
-    samples: &'a mut [Lanes],
+/// One section, or two one after the other.
+struct Sweep<'a, const N: usize> {
+    stages: &'a [Stage<N>],
+    samples: &'a mut [[f64; N]],
     backward: bool,
 }
 
-impl Plain for Sweep<'_> {
-    type Output = Lanes;
+impl<const N: usize> Plain for Sweep<'_, N> {
+    type Output = ();
 
     #[inline(always)]
-    fn run(self) -> Lanes {
-        let Sweep { section, constant, samples, backward } = self;
-        let [b0, b1, b2, a1, a2] = section;
-        let settled = (b0 + b1 + b2) / (1.0 + a1 + a2);
-        let (mut s1, mut s2) = ([0.0; LANES], [0.0; LANES]);
-        for k in 0..LANES {
-            s2[k] = constant[k] * (b2 - a2 * settled);
-            s1[k] = constant[k] * (b1 - a1 * settled) + s2[k];
+    fn run(self) {
+        let Sweep { stages, samples, backward } = self;
+        match (stages, backward) {
+            (&[mut one], false) => samples.iter_mut().for_each(|v| one.step(v)),
+            (&[mut one], true) => samples.iter_mut().rev().for_each(|v| one.step(v)),
+            (&[mut one, mut two], false) => samples.iter_mut().for_each(|v| {
+                one.step(v);
+                two.step(v);
+            }),
+            (&[mut one, mut two], true) => samples.iter_mut().rev().for_each(|v| {
+                one.step(v);
+                two.step(v);
+            }),
+            _ => {}
         }
-        if backward {
-            samples.iter_mut().rev().for_each(|v| step(section, &mut s1, &mut s2, v));
-        } else {
-            samples.iter_mut().for_each(|v| step(section, &mut s1, &mut s2, v));
-        }
-        constant.map(|v| v * settled)
-    }
-}
-
-/// One sample of every signal.
-#[inline(always)]
-fn step([b0, b1, b2, a1, a2]: Section, s1: &mut Lanes, s2: &mut Lanes, v: &mut Lanes) {
-    for k in 0..LANES {
-        let out = b0 * v[k] + s1[k];
-        s1[k] = b1 * v[k] + s2[k] - a1 * out;
-        s2[k] = b2 * v[k] - a2 * out;
-        v[k] = out;
     }
 }
 

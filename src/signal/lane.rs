@@ -12,7 +12,7 @@ use crate::kernel::simd::{vectorise, Plain};
 /// Signals side by side.
 pub const LANES: usize = LEADS;
 /// Samples of all signals that are brought together at a time; they stay in the nearest cache.
-const BLOCK: usize = 64;
+pub const BLOCK: usize = 64;
 
 /// One sample of every signal.
 pub type Lanes = [f64; LANES];
@@ -31,10 +31,11 @@ fn put<'a>(places: impl Iterator<Item = &'a mut f64>, values: &[Lanes], lane: us
 impl SideBySide {
     /// Brings rows together, at most [`LANES`]; those that are not there are 0.
     pub fn gather(rows: &ArrayView2<f64>, margin: usize) -> SideBySide {
-        let n = rows.ncols();
-        let mut samples = vec![[0.0; LANES]; n + 2 * margin];
-        let places = samples.get_mut(margin..margin + n).unwrap_or_default();
-        vectorise(Gather { rows: &slices(rows), places });
+        let length = rows.ncols();
+        let mut samples = Vec::with_capacity(length + 2 * margin);
+        samples.resize(margin, [0.0; LANES]);
+        vectorise(Gather { rows: &slices(rows), length, samples: &mut samples });
+        samples.resize(length + 2 * margin, [0.0; LANES]);
         SideBySide { samples, margin }
     }
 
@@ -75,7 +76,8 @@ pub fn slices<'a>(rows: &ArrayView2<'a, f64>) -> [Cow<'a, [f64]>; LANES] {
 
 struct Gather<'a> {
     rows: &'a [Cow<'a, [f64]>; LANES],
-    places: &'a mut [Lanes],
+    length: usize,
+    samples: &'a mut Vec<Lanes>,
 }
 
 impl Plain for Gather<'_> {
@@ -83,18 +85,14 @@ impl Plain for Gather<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let whole = self.rows.iter().all(|row| row.len() >= self.places.len());
-        let rows: [&[f64]; LANES] = std::array::from_fn(|k| self.rows[k].as_ref());
-        if !whole {
-            for (lane, row) in rows.iter().enumerate() {
-                self.places.iter_mut().zip(*row).for_each(|(place, v)| place[lane] = *v);
+        let mut block = [[0.0; LANES]; BLOCK];
+        for start in (0..self.length).step_by(BLOCK) {
+            let end = (start + BLOCK).min(self.length);
+            for (lane, row) in self.rows.iter().enumerate() {
+                let row = row.get(start..end).unwrap_or_default(); // none where there is no such row
+                block.iter_mut().zip(row).for_each(|(place, v)| place[lane] = *v);
             }
-            return;
-        }
-        for (n, place) in self.places.iter_mut().enumerate() {
-            for (place, row) in place.iter_mut().zip(rows) {
-                *place = row[n];
-            }
+            self.samples.extend_from_slice(block.get(..end - start).unwrap_or_default());
         }
     }
 }

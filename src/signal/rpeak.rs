@@ -16,6 +16,7 @@
 //!    down 1.5 times as far as up.
 
 use super::filter::{Band, Filter};
+use super::statistic::{moving_means, running_sums};
 use crate::error::Result;
 
 /// The R peak of a lead is its lowest point where beats point down so many times as far as up, as paper shows them: a
@@ -161,37 +162,24 @@ pub fn qrs(x: &[f64], rate_hz: f64) -> Result<Vec<usize>> {
 
 /// A lead as paper shows it: the mean over 10 ms against the level of a quarter of a second.
 pub fn as_on_paper(lead: &[f64], rate_hz: f64) -> Vec<f64> {
-    let mut sum = 0.0;
-    let mut sums = vec![0.0];
-    sums.extend(lead.iter().map(|v| {
-        sum += v;
-        sum
-    }));
-    let reach = |seconds: f64| (seconds * rate_hz / 2.0) as usize;
-    let (line, level) = (reach(0.01), reach(0.25));
-    let mean = |n: usize, reach: usize| {
-        let (from, to) = (n.saturating_sub(reach), (n + reach + 1).min(lead.len()));
-        let upto = |k: usize| sums.get(k).copied().unwrap_or(0.0);
-        (upto(to) - upto(from)) / (to - from).max(1) as f64
-    };
-    (0..lead.len()).map(|n| mean(n, line) - mean(n, level)).collect()
+    let sums = running_sums(lead.iter().copied());
+    let mean = |seconds: f64| moving_means(&sums, (seconds * rate_hz / 2.0) as usize, |n| n as f64);
+    let (mut shown, level) = (mean(0.01), mean(0.25));
+    shown.iter_mut().zip(level).for_each(|(v, level)| *v -= level);
+    shown
 }
 
 /// Mean of the squared slope over `width` samples around each sample.
 fn energy(x: &[f64], width: usize) -> Vec<f64> {
-    let slope = |n: usize| {
-        let at = |i: usize| x.get(i.min(x.len().saturating_sub(1))).copied().unwrap_or(0.0);
-        (at(n + 1) - at(n.saturating_sub(1))) / 2.0
-    };
-    let mut sums = vec![0.0];
-    let mut sum = 0.0;
-    for n in 0..x.len() {
-        sum += slope(n).powi(2);
-        sums.push(sum);
-    }
-    let upto = |n: usize| sums.get(n.min(x.len())).copied().unwrap_or(0.0);
+    let last = x.len().saturating_sub(1);
+    let at = |n: usize| x.get(n.min(last)).copied().unwrap_or(0.0);
+    let half_slope = |before: f64, after: f64| ((after - before) / 2.0).powi(2);
+    let mut slopes = Vec::with_capacity(x.len());
+    slopes.extend((0..x.len().min(1)).map(|n| half_slope(at(n), at(n + 1))));
+    slopes.extend(x.iter().zip(x.iter().skip(2)).map(|(before, after)| half_slope(*before, *after)));
+    slopes.extend((slopes.len()..x.len()).map(|n| half_slope(at(n.saturating_sub(1)), at(n + 1))));
     let half = (width / 2).max(1);
-    (0..x.len()).map(|n| (upto(n + half + 1) - upto(n.saturating_sub(half))) / (2 * half + 1) as f64).collect()
+    moving_means(&running_sums(slopes.into_iter()), half, |_| (2 * half + 1) as f64)
 }
 
 /// The search for beats among candidates.

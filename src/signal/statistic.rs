@@ -83,6 +83,60 @@ pub fn are_finite(x: &[f64]) -> bool {
     sum(x, |v| if v.is_finite() { 0.0 } else { 1.0 }) == 0.0
 }
 
+/// Sums of the first 0, 1, 2, ... values.
+pub fn running_sums(values: impl ExactSizeIterator<Item = f64>) -> Vec<f64> {
+    let mut sums = Vec::with_capacity(values.len() + 1);
+    let mut sum = 0.0;
+    sums.push(sum);
+    sums.extend(values.map(|v| {
+        sum += v;
+        sum
+    }));
+    sums
+}
+
+/// Sum over `reach` samples before and after each sample, fewer at the ends, divided by what `share` says of their number;
+/// `sums` are the [`running_sums`] of the samples.
+///
+/// ```
+/// use ecgflow::signal::statistic::{moving_means, running_sums};
+/// let sums = running_sums([1.0, 2.0, 6.0, 4.0].into_iter());
+/// assert_eq!(moving_means(&sums, 1, |n| n as f64), [1.5, 3.0, 4.0, 5.0]);
+/// ```
+pub fn moving_means(sums: &[f64], reach: usize, share: impl Fn(usize) -> f64) -> Vec<f64> {
+    let samples = sums.len().saturating_sub(1);
+    let upto = |n: usize| sums.get(n).copied().unwrap_or(0.0);
+    let at_end = |n: usize| {
+        let (from, to) = (n.saturating_sub(reach), n.saturating_add(reach + 1).min(samples));
+        (upto(to) - upto(from)) / share(to - from)
+    };
+    let head = reach.min(samples);
+    let mut means = Vec::with_capacity(samples);
+    means.extend((0..head).map(at_end));
+    let whole = 2 * reach + 1;
+    vectorise(Across { sums, whole, share: share(whole), means: &mut means });
+    means.extend((means.len()..samples).map(at_end));
+    means
+}
+
+/// Differences of sums that lie `whole` samples apart, divided by a share.
+struct Across<'a> {
+    sums: &'a [f64],
+    whole: usize,
+    share: f64,
+    means: &'a mut Vec<f64>,
+}
+
+impl Plain for Across<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let later = self.sums.get(self.whole..).unwrap_or_default();
+        self.means.extend(self.sums.iter().zip(later).map(|(before, upto)| (upto - before) / self.share));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,5 +158,21 @@ mod tests {
         }
         assert!((deviation(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]) - (60f64 / 9.0).sqrt()).abs() < 1e-12);
         assert_eq!(deviation(&[]), 0.0);
+    }
+
+    #[test]
+    fn moving_means_are_those_of_the_definition() {
+        for n in [0usize, 1, 2, 5, 40] {
+            let x: Vec<f64> = (0..n).map(|k| (k * 7919 % 13) as f64).collect();
+            let sums = running_sums(x.iter().copied());
+            for reach in [0, 1, 3, 20, 50] {
+                let mean = |k: usize| {
+                    let piece = &x[k.saturating_sub(reach)..(k + reach + 1).min(n)];
+                    piece.iter().sum::<f64>() / piece.len() as f64
+                };
+                let expected: Vec<f64> = (0..n).map(mean).collect();
+                assert_eq!(moving_means(&sums, reach, |n| n as f64), expected, "{n} {reach}");
+            }
+        }
     }
 }

@@ -77,19 +77,20 @@ impl Plain for Plane<'_> {
 /// Numbers of the planes of their four bytes.
 struct Unshuffled<'a> {
     planes: [&'a [u8]; 4],
-    values: &'a mut [f64],
 }
 
 impl Plain for Unshuffled<'_> {
-    type Output = ();
+    type Output = Vec<f64>;
 
     #[inline(always)]
-    fn run(self) {
+    fn run(self) -> Vec<f64> {
         let [a, b, c, d] = self.planes;
-        for (value, ((a, b), (c, d))) in self.values.iter_mut().zip(a.iter().zip(b).zip(c.iter().zip(d))) {
+        let mut values = Vec::with_capacity(a.len());
+        values.extend(a.iter().zip(b).zip(c.iter().zip(d)).map(|((a, b), (c, d))| {
             let word = u32::from(*a) | u32::from(*b) << 8 | u32::from(*c) << 16 | u32::from(*d) << 24;
-            *value = f64::from(f32::from_bits(word));
-        }
+            f64::from(f32::from_bits(word))
+        }));
+        values
     }
 }
 
@@ -219,11 +220,7 @@ impl Packing {
         }
         let planes: Vec<&[u8]> = bytes.chunks_exact(self.count.max(1)).collect();
         match planes.as_slice() {
-            [a, b, c, d] if self.number == Number::F32 => {
-                let mut values = vec![0.0; self.count];
-                vectorise(Unshuffled { planes: [a, b, c, d], values: &mut values });
-                Some(values)
-            }
+            [a, b, c, d] if self.number == Number::F32 => Some(vectorise(Unshuffled { planes: [a, b, c, d] })),
             planes => {
                 let mut number = [0u8; 8];
                 let value = |n: usize| {

@@ -11,7 +11,7 @@ use ndarray::ArrayView2;
 
 use crate::data::ecg::Lead;
 use crate::kernel::simd::{vectorise, Plain};
-use crate::signal::lane::{slices, Lanes, LANES};
+use crate::signal::lane::{slices, Lanes, BLOCK, LANES};
 use crate::signal::rpeak::median;
 use crate::signal::statistic::{count, extremes};
 
@@ -37,7 +37,6 @@ pub struct Noise {
 /// Measures all leads; both arrays are leads x samples at the same rate.
 pub fn measure(unfiltered: ArrayView2<f64>, clean: ArrayView2<f64>, rate_hz: f64) -> Noise {
     let lead = Lead::I;
-    let sines = sines(rate_hz, unfiltered.ncols());
     let mut noise = Noise {
         mains_uv: 0.0,
         mains_hz: 50.0,
@@ -47,21 +46,30 @@ pub fn measure(unfiltered: ArrayView2<f64>, clean: ArrayView2<f64>, rate_hz: f64
         muscle_uv: 0.0,
         muscle_lead: lead,
     };
-    let rest = rest_uv(&unfiltered, &clean);
-    let (mut fast, wander) = vectorise(Split { rest: &rest, half: (0.1 * rate_hz) as usize / 2 });
-    for (lead, wander) in Lead::ALL.into_iter().zip(wander) {
+    let sines = sines(rate_hz, unfiltered.ncols());
+    let mut fast = rest_uv(&unfiltered, &clean);
+    let half = (0.1 * rate_hz) as usize / 2;
+    let Slow { wander_uv, products } = vectorise(Split { rest: &mut fast, half, sines: &sines });
+    for (lead, wander) in Lead::ALL.into_iter().zip(wander_uv) {
         if wander > noise.wander_uv {
             (noise.wander_uv, noise.wander_lead) = (wander, lead);
         }
     }
-    for sine in sines.iter() {
-        for (lead, amplitude) in Lead::ALL.into_iter().zip(sine.remove(&mut fast)) {
+    let mut mains: Vec<(&Sine, Parts)> = Vec::new();
+    for (sine, mut products) in sines.iter().zip(products) {
+        for ((_, parts), overlaps) in mains.iter().zip(&sine.overlaps) {
+            products.iter_mut().zip(overlaps).for_each(|(products, overlap)| without(products, parts, overlap));
+        }
+        for (lead, amplitude) in Lead::ALL.into_iter().zip(amplitudes(&products, fast.len())) {
             if amplitude > noise.mains_uv {
                 (noise.mains_uv, noise.mains_hz, noise.mains_lead) = (amplitude, sine.hz, lead);
             }
         }
+        let [here, ..] = products;
+        mains.push((sine, here));
     }
-    let pieces = vectorise(Powers { signals: &fast, width: (0.05 * rate_hz).max(1.0) as usize });
+    let width = (0.05 * rate_hz).max(1.0) as usize;
+    let pieces = vectorise(Powers { signals: &mut fast, mains: &mains, width });
     for (k, lead) in Lead::ALL.into_iter().enumerate() {
         let muscle = median(pieces.iter().map(|piece| piece[k].sqrt()).collect());
         if muscle > noise.muscle_uv {
@@ -71,81 +79,149 @@ pub fn measure(unfiltered: ArrayView2<f64>, clean: ArrayView2<f64>, rate_hz: f64
     noise
 }
 
-/// What the cleaning took away, uV, about what it took from the first sample.
+/// What the cleaning took away, uV, about what it took from the first sample; nothing where a lead is missing.
 fn rest_uv(unfiltered: &ArrayView2<f64>, clean: &ArrayView2<f64>) -> Vec<Lanes> {
-    let mut rest = vec![[0.0; LANES]; unfiltered.ncols()];
-    vectorise(Rest { before: &slices(unfiltered), after: &slices(clean), rest: &mut rest });
-    rest
+    let (before, after) = (slices(unfiltered), slices(clean));
+    let samples = unfiltered.ncols();
+    if before.iter().chain(&after).any(|row| row.len() < samples) {
+        return Vec::new();
+    }
+    vectorise(Rest { before: &before, after: &after, samples })
 }
 
 struct Rest<'a> {
     before: &'a [Cow<'a, [f64]>; LANES],
     after: &'a [Cow<'a, [f64]>; LANES],
-    rest: &'a mut [Lanes],
+    samples: usize,
 }
 
 impl Plain for Rest<'_> {
-    type Output = ();
+    type Output = Vec<Lanes>;
 
     #[inline(always)]
-    fn run(self) {
-        let rows: [[&[f64]; 2]; LANES] = std::array::from_fn(|k| [self.before[k].as_ref(), self.after[k].as_ref()]);
-        let first = rows.map(|[a, b]| a.first().zip(b.first()).map_or(0.0, |(a, b)| a - b));
-        if rows.iter().flatten().any(|row| row.len() < self.rest.len()) {
-            return; // a lead is missing: nothing is measured
-        }
-        for (n, place) in self.rest.iter_mut().enumerate() {
-            for (place, ([before, after], first)) in place.iter_mut().zip(rows.iter().zip(&first)) {
-                *place = 1000.0 * (before[n] - after[n] - first);
+    fn run(self) -> Vec<Lanes> {
+        let mut rest = Vec::with_capacity(self.samples);
+        let mut block = [[0.0; LANES]; BLOCK];
+        for start in (0..self.samples).step_by(BLOCK) {
+            let end = (start + BLOCK).min(self.samples);
+            for (lane, (before, after)) in self.before.iter().zip(self.after).enumerate() {
+                let first = before.first().zip(after.first()).map_or(0.0, |(a, b)| a - b);
+                let [before, after] = [before, after].map(|row| row.get(start..end).unwrap_or_default());
+                for (place, (a, b)) in block.iter_mut().zip(before.iter().zip(after)) {
+                    place[lane] = 1000.0 * (a - b - first);
+                }
             }
+            rest.extend_from_slice(block.get(..end - start).unwrap_or_default());
         }
+        rest
     }
 }
 
-/// Takes from the signals their mean over `half` samples before and after, fewer at the ends; gives what is left, and the root
-/// mean square of that moving mean about its own.
+/// What every signal has of a cosine and of a sine: sums of products over all samples.
+type Parts = [Lanes; 2];
+
+/// What a moving mean says of signals, and the parts of what is left.
+struct Slow {
+    /// Root mean square of the moving mean about its own mean.
+    wander_uv: Lanes,
+    /// The parts of each sine, at its frequency and at its neighbours.
+    products: Vec<[Parts; 3]>,
+}
+
+/// Takes from the signals their mean over `half` samples before and after, fewer at the ends.
 struct Split<'a> {
-    rest: &'a [Lanes],
+    rest: &'a mut [Lanes],
     half: usize,
+    sines: &'a [Sine],
 }
 
 impl Plain for Split<'_> {
-    type Output = (Vec<Lanes>, Lanes);
+    type Output = Slow;
 
     #[inline(always)]
-    fn run(self) -> (Vec<Lanes>, Lanes) {
-        let Split { rest, half } = self;
+    fn run(self) -> Slow {
+        let Split { rest, half, sines } = self;
+        let samples = rest.len();
         let mut around = [0.0; LANES];
         let add = |sum: &mut Lanes, by: &Lanes, sign: f64| sum.iter_mut().zip(by).for_each(|(s, v)| *s += sign * v);
         rest.iter().take(half).for_each(|v| add(&mut around, v, 1.0));
         let (mut sum, mut squares) = ([0.0; LANES], [0.0; LANES]);
-        let mut fast = Vec::with_capacity(rest.len());
-        for (n, v) in rest.iter().enumerate() {
-            if let Some(next) = rest.get(n + half) {
-                add(&mut around, next, 1.0);
+        let mut products = vec![[[[0.0; LANES]; 2]; 3]; sines.len()];
+        let mut gone = vec![[0.0; LANES]; half + 1]; // the samples that the mean loses next, each in the place of its number
+        let mut place = 0;
+        for start in (0..samples).step_by(BLOCK) {
+            let block = start..(start + BLOCK).min(samples);
+            for n in block.clone() {
+                if let Some(next) = rest.get(n + half) {
+                    add(&mut around, next, 1.0);
+                }
+                let (Some(v), Some(lost)) = (rest.get_mut(n), gone.get_mut(place)) else { break };
+                if n > half {
+                    add(&mut around, lost, -1.0);
+                }
+                *lost = *v;
+                place = if place == half { 0 } else { place + 1 };
+                let share = 1.0 / ((n + half + 1).min(samples) - n.saturating_sub(half)) as f64;
+                for k in 0..LANES {
+                    let slow = share * around[k];
+                    v[k] -= slow;
+                    sum[k] += slow;
+                    squares[k] += slow * slow;
+                }
             }
-            if let Some(gone) = n.checked_sub(half + 1).and_then(|gone| rest.get(gone)) {
-                add(&mut around, gone, -1.0);
+            // While the block is in the nearest cache.
+            let signals = rest.get(block.clone()).unwrap_or_default();
+            for (products, sine) in products.iter_mut().zip(sines) {
+                for (parts, table) in products.iter_mut().zip(&sine.tables) {
+                    add_products(parts, signals, table.get(block.clone()).unwrap_or_default());
+                }
             }
-            let share = 1.0 / ((n + half + 1).min(rest.len()) - n.saturating_sub(half)) as f64;
-            let mut left = *v;
-            for k in 0..LANES {
-                let slow = share * around[k];
-                left[k] -= slow;
-                sum[k] += slow;
-                squares[k] += slow * slow;
-            }
-            fast.push(left);
         }
-        let share = 1.0 / rest.len().max(1) as f64;
+        let share = 1.0 / samples.max(1) as f64;
         let spread = |k: usize| (share * squares[k] - (share * sum[k]).powi(2)).max(0.0).sqrt();
-        (fast, std::array::from_fn(spread))
+        Slow { wander_uv: std::array::from_fn(spread), products }
     }
 }
 
-/// Mean square of every `width` samples.
+/// Adds the products of every signal with a cosine and a sine.
+#[inline(always)]
+fn add_products([with_cos, with_sin]: &mut Parts, signals: &[Lanes], table: &[[f64; 2]]) {
+    let (mut of_cos, mut of_sin) = (*with_cos, *with_sin);
+    for (v, [cos, sin]) in signals.iter().zip(table) {
+        for k in 0..LANES {
+            of_cos[k] += cos * v[k];
+            of_sin[k] += sin * v[k];
+        }
+    }
+    (*with_cos, *with_sin) = (of_cos, of_sin);
+}
+
+/// What the parts of one frequency would be, had the parts of another been taken out of the signals before.
+fn without(products: &mut Parts, parts: &Parts, overlap: &[[f64; 2]; 2]) {
+    let [of_cos, of_sin] = parts;
+    for (products, [with_cos, with_sin]) in products.iter_mut().zip(overlap) {
+        products.iter_mut().zip(of_cos.iter().zip(of_sin)).for_each(|(p, (c, s))| *p -= c * with_cos + s * with_sin);
+    }
+}
+
+/// Of every signal the amplitude of a sine where it stands out among its neighbours, else 0.
+fn amplitudes([here, below, above]: &[Parts; 3], samples: usize) -> Lanes {
+    let scale = (2.0 / samples.max(1) as f64).sqrt();
+    let size = |[cos, sin]: &Parts, k: usize| scale * cos[k].hypot(sin[k]);
+    std::array::from_fn(|k| {
+        let beside = size(below, k).max(size(above, k));
+        if size(here, k) > 3.0 * beside {
+            size(here, k)
+        } else {
+            0.0
+        }
+    })
+}
+
+/// Mean square of every `width` samples, without the mains.
 struct Powers<'a> {
-    signals: &'a [Lanes],
+    signals: &'a mut [Lanes],
+    mains: &'a [(&'a Sine, Parts)],
     width: usize,
 }
 
@@ -155,9 +231,17 @@ impl Plain for Powers<'_> {
     #[inline(always)]
     fn run(self) -> Vec<Lanes> {
         let mut powers = Vec::with_capacity(self.signals.len() / self.width + 1);
-        for piece in self.signals.chunks(self.width) {
+        for (n, piece) in self.signals.chunks_mut(self.width).enumerate() {
+            for (Sine { tables: [table, ..], .. }, [of_cos, of_sin]) in self.mains {
+                let table = table.get(n * self.width..).unwrap_or_default();
+                for (v, [cos, sin]) in piece.iter_mut().zip(table) {
+                    for k in 0..LANES {
+                        v[k] -= of_cos[k] * cos + of_sin[k] * sin;
+                    }
+                }
+            }
             let mut sum = [0.0; LANES];
-            for v in piece {
+            for v in piece.iter() {
                 sum.iter_mut().zip(v).for_each(|(sum, v)| *sum += v * v);
             }
             powers.push(sum.map(|sum| sum / piece.len() as f64));
@@ -166,8 +250,10 @@ impl Plain for Powers<'_> {
     }
 }
 
-/// Cosine and sine of a frequency each, scaled so that the product with itself is 1.
-fn sine(hz: f64, rate_hz: f64, samples: usize) -> Vec<[f64; 2]> {
+/// Cosine and sine of a frequency, one pair a sample, scaled so that the product of each with itself is 1.
+type Table = Vec<[f64; 2]>;
+
+fn table(hz: f64, rate_hz: f64, samples: usize) -> Table {
     let (turn_sin, turn_cos) = (TAU * hz / rate_hz).sin_cos();
     let mut now = [(2.0 / samples.max(1) as f64).sqrt(), 0.0];
     let mut next = || {
@@ -178,10 +264,13 @@ fn sine(hz: f64, rate_hz: f64, samples: usize) -> Vec<[f64; 2]> {
     (0..samples).map(|_| next()).collect()
 }
 
-/// A mains frequency: its cosine and sine, and those of its neighbours 3 Hz below and above.
+/// A mains frequency.
 struct Sine {
     hz: f64,
-    tables: [Vec<[f64; 2]>; 3],
+    /// The frequency, and its neighbours 3 Hz below and above.
+    tables: [Table; 3],
+    /// For each mains frequency that is taken out before: products of its cosine and sine with those of the three tables.
+    overlaps: Vec<[[[f64; 2]; 2]; 3]>,
 }
 
 /// The mains frequencies that a rate has room for: those of the last record, where rate and length are the same.
@@ -192,9 +281,11 @@ fn sines(rate_hz: f64, samples: usize) -> Arc<Vec<Sine>> {
     match last.as_ref().filter(|(hz, n, _)| (*hz, *n) == (rate_hz, samples)) {
         Some((_, _, sines)) => Arc::clone(sines),
         None => {
-            let room = |hz: &f64| hz + 5.0 <= rate_hz / 2.0;
-            let mains = [50.0, 60.0].into_iter().filter(room);
-            let sines = Arc::new(mains.map(|hz| Sine::new(hz, rate_hz, samples)).collect());
+            let mut sines = Vec::new();
+            for hz in [50.0, 60.0].into_iter().filter(|hz| hz + 5.0 <= rate_hz / 2.0) {
+                sines.push(Sine::new(hz, rate_hz, samples, &sines));
+            }
+            let sines = Arc::new(sines);
             *last = Some((rate_hz, samples, Arc::clone(&sines)));
             sines
         }
@@ -202,67 +293,13 @@ fn sines(rate_hz: f64, samples: usize) -> Arc<Vec<Sine>> {
 }
 
 impl Sine {
-    fn new(hz: f64, rate_hz: f64, samples: usize) -> Sine {
-        Sine { hz, tables: [hz, hz - 3.0, hz + 3.0].map(|hz| sine(hz, rate_hz, samples)) }
-    }
-
-    /// Takes it out of the signals; of each the amplitude where it stands out among its neighbours, else 0.
-    fn remove(&self, signals: &mut [Lanes]) -> Lanes {
-        let scale = (2.0 / signals.len().max(1) as f64).sqrt();
-        let [here, below, above] = [0, 1, 2].map(|k| vectorise(Products { signals, table: &self.tables[k] }));
-        vectorise(Less { signals, table: &self.tables[0], parts: here });
-        let size = |[cos, sin]: &[Lanes; 2], k: usize| scale * cos[k].hypot(sin[k]);
-        std::array::from_fn(|k| {
-            let beside = size(&below, k).max(size(&above, k));
-            if size(&here, k) > 3.0 * beside {
-                size(&here, k)
-            } else {
-                0.0
-            }
-        })
-    }
-}
-
-/// Sums over all samples of every signal times a cosine and a sine.
-struct Products<'a> {
-    signals: &'a [Lanes],
-    table: &'a [[f64; 2]],
-}
-
-impl Plain for Products<'_> {
-    type Output = [Lanes; 2];
-
-    #[inline(always)]
-    fn run(self) -> [Lanes; 2] {
-        let (mut with_cos, mut with_sin) = ([0.0; LANES], [0.0; LANES]);
-        for (v, [cos, sin]) in self.signals.iter().zip(self.table) {
-            for k in 0..LANES {
-                with_cos[k] += cos * v[k];
-                with_sin[k] += sin * v[k];
-            }
-        }
-        [with_cos, with_sin]
-    }
-}
-
-/// Takes from every signal its parts of a cosine and a sine.
-struct Less<'a> {
-    signals: &'a mut [Lanes],
-    table: &'a [[f64; 2]],
-    parts: [Lanes; 2],
-}
-
-impl Plain for Less<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let [of_cos, of_sin] = self.parts;
-        for (v, [cos, sin]) in self.signals.iter_mut().zip(self.table) {
-            for k in 0..LANES {
-                v[k] -= of_cos[k] * cos + of_sin[k] * sin;
-            }
-        }
+    fn new(hz: f64, rate_hz: f64, samples: usize, before: &[Sine]) -> Sine {
+        let tables = [hz, hz - 3.0, hz + 3.0].map(|hz| table(hz, rate_hz, samples));
+        let product = |a: &Table, i: usize, b: &Table, j: usize| a.iter().zip(b).map(|(a, b)| a[i] * b[j]).sum::<f64>();
+        let overlap = |one: &Table, other: &Table| [0, 1].map(|i| [0, 1].map(|j| product(one, i, other, j)));
+        let of = |Sine { tables: [here, ..], .. }: &Sine| tables.each_ref().map(|table| overlap(table, here));
+        let overlaps = before.iter().map(of).collect();
+        Sine { hz, tables, overlaps }
     }
 }
 
@@ -320,6 +357,22 @@ mod tests {
         assert!((noise.mains_uv - 100.0).abs() < 3.0 && noise.mains_hz == 50.0, "{noise:?}");
         assert!((noise.wander_uv - 212.0).abs() < 3.0 && noise.wander_lead == Lead::AVF, "{noise:?}");
         assert!((noise.muscle_uv - 50.0).abs() < 2.0 && noise.muscle_lead == Lead::V2, "{noise:?}");
+    }
+
+    #[test]
+    fn each_mains_frequency_is_measured_beside_the_other() {
+        let wave = |(lead, n): (usize, usize)| {
+            let sine = |mv: f64, hz: f64| mv * (TAU * hz * n as f64 / 500.0).sin();
+            if lead == 0 {
+                sine(0.2, 50.0)
+            } else {
+                sine(0.2, 50.0) + sine(0.3, 60.0)
+            }
+        };
+        // 0.62 s: 31 turns of 50 Hz, but 37.2 of 60 Hz.
+        let noise = measure(Array2::from_shape_fn((12, 310), wave).view(), Array2::zeros((12, 310)).view(), 500.0);
+        assert!((noise.mains_uv - 300.0).abs() < 15.0 && noise.mains_hz == 60.0, "{noise:?}");
+        assert!(noise.muscle_uv < 15.0, "{noise:?}");
     }
 
     #[test]
