@@ -17,7 +17,7 @@
 use candle_core::{bail, Result, Tensor};
 use candle_nn::init::{ONE, ZERO};
 use candle_nn::{Init, VarBuilder};
-use ndarray::{Array3, ArrayView3};
+use ndarray::{Array3, ArrayView3, Axis};
 use serde::{Deserialize, Serialize};
 
 use super::attention::attend;
@@ -407,13 +407,18 @@ fn pooled(clip: ArrayView3<'_, f32>, pool: Pool) -> Array3<f32> {
     }
     let (t, h, w) = clip.dim();
     let (frames, pixels) = (pool.frames.max(1), pool.pixels.max(1));
-    let mut sum = Array3::zeros((t / frames, h / pixels, w / pixels));
-    for ((i, j, k), value) in clip.indexed_iter() {
-        if let Some(place) = sum.get_mut((i / frames, j / pixels, k / pixels)) {
-            *place += value;
+    let mut sums = Array3::zeros((t / frames, h / pixels, w / pixels));
+    for (mut sums, clip) in sums.outer_iter_mut().zip(clip.axis_chunks_iter(Axis(0), frames)) {
+        for frame in clip.outer_iter() {
+            for (mut sums, rows) in sums.outer_iter_mut().zip(frame.axis_chunks_iter(Axis(0), pixels)) {
+                for row in rows.outer_iter() {
+                    let pieces = row.exact_chunks(pixels);
+                    sums.iter_mut().zip(pieces).for_each(|(sum, piece)| piece.iter().for_each(|v| *sum += v));
+                }
+            }
         }
     }
-    sum / (frames * pixels * pixels) as f32
+    sums / (frames * pixels * pixels) as f32
 }
 
 /// The patches of a prepared clip as rows, frame, row and column order within each: (B, T, H, W) -> (B, P, pf p p).
@@ -476,6 +481,17 @@ mod tests {
         let rows = patches(&clip, &config).unwrap().to_vec3::<f32>().unwrap();
         assert_eq!(rows[0][1], [2., 3., 6., 7., 18., 19., 22., 23.]);
         assert!(patches(&clip, &Config::tiny(phenotypes())).is_err());
+    }
+
+    #[test]
+    fn pooling_averages_whole_cubes_and_leaves_the_rest_out() {
+        let clip = Array3::from_shape_fn((5, 7, 8), |(t, y, x)| (t * 100 + y * 10 + x) as f32);
+        let pooled = pooled(clip.view(), Pool { frames: 2, pixels: 3 });
+        assert_eq!(pooled.dim(), (2, 2, 2));
+        let mean = |(t, y, x): (usize, usize, usize)| {
+            100.0 * (2 * t) as f32 + 50.0 + 10.0 * (3 * y + 1) as f32 + (3 * x + 1) as f32
+        };
+        assert_eq!(pooled, Array3::from_shape_fn((2, 2, 2), mean));
     }
 
     #[test]
