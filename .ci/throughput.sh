@@ -4,10 +4,11 @@
 # COUNT=n   records (10000): simulated, 500 distinct ones repeated under other ids, in target/throughput (5 GB at most)
 # PYTHON=n  of these for Python (400), whose rate is taken
 # THREADS=n threads of ours, and processes of Python in a second run (2); 1 on a machine with one free core
+# FOLDER=DIR where the files lie (target/throughput); a slow disk is measured too, /dev/shm is none
 # KEEP=1    keeps the files
 set -euo pipefail
 cd "$(dirname "$0")/.."
-count=${COUNT:-10000} some=${PYTHON:-400} threads=${THREADS:-2} folder=$PWD/target/throughput
+count=${COUNT:-10000} some=${PYTHON:-400} threads=${THREADS:-2} folder=${FOLDER:-$PWD/target/throughput}
 .ci/setup.sh peers || { echo "bench note: neurokit2 and scipy could not be fetched, so the comparison is left out"; exit 0; }
 python=target/setup/peers/bin/python
 log=$(mktemp)

@@ -284,17 +284,30 @@ impl<const N: usize> Plain for Sweep<'_, N> {
     #[inline(always)]
     fn run(self) {
         let Sweep { stages, samples, backward } = self;
+        // Loops, no closures: a closure that is called in several places is a function of its own, without the vectors.
         match (stages, backward) {
-            (&[mut one], false) => samples.iter_mut().for_each(|v| one.step(v)),
-            (&[mut one], true) => samples.iter_mut().rev().for_each(|v| one.step(v)),
-            (&[mut one, mut two], false) => samples.iter_mut().for_each(|v| {
-                one.step(v);
-                two.step(v);
-            }),
-            (&[mut one, mut two], true) => samples.iter_mut().rev().for_each(|v| {
-                one.step(v);
-                two.step(v);
-            }),
+            (&[mut one], false) => {
+                for v in samples {
+                    one.step(v);
+                }
+            }
+            (&[mut one], true) => {
+                for v in samples.iter_mut().rev() {
+                    one.step(v);
+                }
+            }
+            (&[mut one, mut two], false) => {
+                for v in samples {
+                    one.step(v);
+                    two.step(v);
+                }
+            }
+            (&[mut one, mut two], true) => {
+                for v in samples.iter_mut().rev() {
+                    one.step(v);
+                    two.step(v);
+                }
+            }
             _ => {}
         }
     }
