@@ -32,8 +32,9 @@ case $SCALE in
   full) sizes='100 300 1000' mixes='0 1 2 3' folds=5 pre='--steps 400' sample='--steps 5' ;;
   *) echo "experiment: error: SCALE=$SCALE: expected tiny, small or full" >&2; exit 2 ;;
 esac
-largest=0
-for n in $sizes; do if [ "$n" -gt "$largest" ]; then largest=$n; fi; done
+# The largest of the scale, whatever a run leaves out: what is drawn does not depend on that.
+highest() { printf '%s\n' "$@" | sort -n | tail -1; }
+largest=$(highest $sizes) most=$(highest $mixes)
 all=$sizes sizes=${SIZES:-$sizes} mixes=${MIXES:-$mixes}
 weights=()
 if [ -n "${WEIGHTS:-}" ]; then weights=(--weights "$WEIGHTS"); fi
@@ -97,8 +98,6 @@ tables() {
     END { flush() }' "$1"
 }
 
-most=0
-for k in $mixes; do if [ "$k" -gt "$most" ]; then most=$k; fi; done
 made "$dir/labelled" "$BIN/ecgflow" simulate -n "$largest" --seed $seed --hdf5
 made "$dir/features.h5" "$BIN/pamae-encode" "$dir/labelled/ecg.h5" "${weights[@]}"
 groups='all:mean_r2 seen:mean_r2 left_ventricle:mean_r2 right_ventricle:mean_r2 left_atrium:mean_r2 right_atrium:mean_r2
@@ -111,7 +110,7 @@ for n in $sizes; do
   mkdir -p "$here"
   rm -f "$here/results.txt"
   synthetic=()
-  if [ "$most" -gt 0 ]; then
+  if [ "$(highest $mixes)" -gt 0 ]; then
     made "$here/unlabelled" "$BIN/ecgflow" simulate -n $((n * most)) --seed $seed --start "$largest" --hdf5
     made "$here/unlabelled.h5" "$BIN/pamae-encode" "$here/unlabelled/ecg.h5" "${weights[@]}"
     made "$here/generated.h5" "$BIN/amdf-sample" "$here/unlabelled.h5" "${weights[@]}" $sample
