@@ -19,13 +19,15 @@ hearts() { "$BIN/ecgflow" simulate -q -n "$2" --seed "$3" --hdf5 -o "$dir/$1"; }
 # copied NAME TRAIN [OPTION...]: clips of the fresh ECGs against those of TRAIN
 copied() {
   "$BIN/amdf-sample" -q "$dir/features.h5" "${@:3}" -o "$dir/$1.h5"
-  "$BIN/cmr-eval" -q clips --real "$dir/fresh/cine.h5" --generated "$dir/$1.h5" --train "$dir/$2/cine.h5" -o "$dir/$1.csv"
+  "$BIN/cmr-eval" -q clips --real "$dir/fresh/cine.h5" --generated "$dir/$1.h5" --train "$dir/$2/cine.h5" \
+    -o "$dir/$1.csv"
   awk -F, -v name="$1" '
     /^#/ { next }
     !head { for (i = 1; i <= NF; i++) at[$i] = i; head = 1; next }
     $1 ~ /nearest_ratio|copied|copies_flagged/ {
-      print "result", name "." $1, $at["value"], $at["low"] == "" ? "" : "[" $at["low"] " " $at["high"] "]"
-    }' "$dir/$1.csv"
+      interval = $at["low"] == "" ? "" : " [" $at["low"] " " $at["high"] "]"
+      print "result", name "." $1, $at["value"] interval
+    }' "$dir/$1.csv" | tee -a "$dir/results.txt"
 }
 
 hearts fresh "${COUNT:-100}" 22
@@ -37,3 +39,6 @@ hearts eight 8 21
   --cycle random --encoder-pace 0 -o "$dir/eight.safetensors"
 copied bundled cohort
 copied overfitted eight --weights "$dir/eight.safetensors"
+for wanted in 'bundled.copies_flagged 0' 'overfitted.copies_flagged 1'; do
+  grep -q "^result $wanted" "$dir/results.txt" || { echo "copies: error: expected $wanted" >&2; exit 1; }
+done

@@ -4,14 +4,16 @@
 #   SCALE=small (default)  N = 100 and 300 labelled participants
 #   SCALE=full             N = 100, 300 and 1000
 #   SCALE=tiny             N = 45, few steps: whether everything runs; its figures mean nothing
-#   SIZES, MIXES           only these N and k of the scale; runs with other SIZES may go on side by side, in the same DIR
+#   SIZES, MIXES           only these N and k of the scale; runs with other SIZES may go on side by side in one DIR, once
+#                          features.h5 is there; the one that ends last writes the whole tables
 #   WEIGHTS=FILE           generator [default: the weights inside the programs]
 #   DIR=FOLDER             where everything lies [default: target/experiment/SCALE]
 #
 # What is in DIR is not made again, and a training that was stopped goes on where it was: the same command goes on.
+# Other weights, or another version of this script, need another DIR.
 #
-# For every N: k = 0, 1, 2, 3 times as many clips as there are labelled ones are generated from ECGs of participants
-# without labels. In each of five folds the network is pretrained on the clips of those who train and on the generated
+# For every N: k = 0, 1, 2, 3 times as many clips as there are labelled ones are generated (five
+# steps each) from ECGs of participants without labels. In each of five folds the network is pretrained on the clips of those who train and on the generated
 # ones, then trained on phenotypes and on diagnoses; baselines run on the same folds. Pretraining takes the same number
 # of steps whatever N and k, so that more clips are not more work as well. The largest N is also trained on permuted
 # rows, whose figures must be those of chance. Lines:
@@ -35,7 +37,19 @@ esac
 # The largest of the scale, whatever a run leaves out: what is drawn does not depend on that.
 highest() { printf '%s\n' "$@" | sort -n | tail -1; }
 largest=$(highest $sizes) most=$(highest $mixes)
-all=$sizes sizes=${SIZES:-$sizes} mixes=${MIXES:-$mixes}
+among() { # among NAME KNOWN WORD...: every WORD is one of KNOWN
+  local name=$1 known=$2 word
+  for word in "${@:3}"; do
+    if [[ " $known " != *" $word "* ]]; then
+      echo "experiment: error: $name: expected some of $known at SCALE=$SCALE, found $word" >&2
+      exit 2
+    fi
+  done
+}
+all=$sizes
+among SIZES "$all" ${SIZES:-}
+among MIXES "$mixes" ${MIXES:-}
+sizes=${SIZES:-$sizes} mixes=${MIXES:-$mixes}
 weights=()
 if [ -n "${WEIGHTS:-}" ]; then weights=(--weights "$WEIGHTS"); fi
 mkdir -p "$dir"
@@ -60,8 +74,8 @@ trained() { # trained OUTPUT COMMAND...: the same for trainings, which keep thei
   rm -f "$output".state "$output".*.state
 }
 
-# figures TASK N METHOD SHOWN FILE WANTED...: the pooled figures of METHOD in a figures.csv, as result lines that call it
-# SHOWN; WANTED is name:metric.
+# figures TASK N METHOD SHOWN FILE WANTED...: the pooled figures of METHOD in a figures.csv, as result lines that call
+# it SHOWN; WANTED is name:metric.
 figures() {
   local task=$1 n=$2 method=$3 name=$4 file=$5
   shift 5
@@ -127,7 +141,8 @@ for n in $sizes; do
     fi
     # The header and the first n participants.
     awk -v n="$n" '/^#/ { next } kept++ <= n' "$dir/labelled/$task.csv" >"$here/$task.csv"
-    common=("$BIN/$tool" train --cine "$dir/labelled/cine.h5" --table "$here/$task.csv" --preset $preset --seed 0 $budget)
+    common=("$BIN/$tool" train --cine "$dir/labelled/cine.h5" --table "$here/$task.csv" --preset $preset --seed 0
+      $budget)
     trained "$here/$task.scratch" "${common[@]}" "${deal[@]}" --baselines $baselines --features "$dir/features.h5"
     for name in constant:constant ecg-ridge:ecg_ridge ecg-head:ecg_head mean-clip:mean_clip clip:scratch; do
       figures $task "$n" "${name%:*}" "${name#*:}" "$here/$task.scratch/figures.csv" $wanted

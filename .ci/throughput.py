@@ -1,12 +1,12 @@
 """The chain of `ecg-prep --preset clean` with h5py, scipy and neurokit2: HDF5 in, filters, R peaks, HDF5 out.
 
-    python throughput.py IN.h5 OUT.h5 START COUNT [judged]   prints the records a second of records START to START + COUNT
+    python throughput.py IN.h5 OUT.h5 START COUNT [judged]   records a second, from START to START + COUNT
     python throughput.py --compare OUT.h5 CLEAN.h5 START     how far both outputs are apart
 
-The filters are those of `clean` (Butterworth, high-pass 0.67 Hz of order 2, low-pass 40 Hz of order 4, forward and backward, three
-seconds reflected), the R peaks those of neurokit2 in the filtered lead II, the output has the same layout and compression. The
-verdict on quality is neurokit2's in three classes (zhao2018), on lead II, where ecg-prep judges all twelve; it is the faster of
-neurokit2's two. It is left out unless `judged` is said.
+The filters are those of `clean` (Butterworth, high-pass 0.67 Hz of order 2, low-pass 40 Hz of order 4, forward and
+backward, three seconds reflected), the R peaks those of neurokit2 in the filtered lead II, the output has the same layout
+and compression. The verdict on quality is neurokit2's in three classes (zhao2018), on lead II, where ecg-prep judges all
+twelve leads. It is left out unless `judged` is said.
 """
 import sys
 import time

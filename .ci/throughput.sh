@@ -4,20 +4,20 @@
 # COUNT=n   records (10000): simulated, 500 distinct ones repeated under other ids, in target/throughput (5 GB at most)
 # PYTHON=n  of these for Python (400), whose rate is taken
 # THREADS=n threads of ours, and processes of Python in a second run (2); 1 on a machine with one free core
-# FOLDER=DIR where the files lie (target/throughput); a slow disk is measured too, /dev/shm is none
+# FOLDER=DIR where a folder `throughput` is made and removed (target); a slow disk is timed too, /dev/shm is none
 # KEEP=1    keeps the files
 set -euo pipefail
 cd "$(dirname "$0")/.."
-count=${COUNT:-10000} some=${PYTHON:-400} threads=${THREADS:-2} folder=${FOLDER:-$PWD/target/throughput}
+count=${COUNT:-10000} some=${PYTHON:-400} threads=${THREADS:-2} folder=${FOLDER:-$PWD/target}/throughput
 .ci/setup.sh peers || { echo "bench note: neurokit2 and scipy could not be fetched, so the comparison is left out"; exit 0; }
 python=target/setup/peers/bin/python
 log=$(mktemp)
 if [ "${KEEP:-}" != 1 ]; then trap 'rm -rf "$log" "$folder"' EXIT; else trap 'rm -f "$log"' EXIT; fi
 rm -rf "$folder"
 
-# rate FILE START [plain]: one Python process; plain: without a verdict on quality.
+# rate FILE START judged|plain: one Python process; judged: with a verdict on quality.
 rate() { "$python" .ci/throughput.py "$folder/ecg.h5" "$folder/$1" "$2" "$some" "${@:3}"; }
-# processes N [plain]: so many at once, their rates together.
+# processes N judged|plain: so many at once, their rates together.
 processes() {
   for k in $(seq 0 $(($1 - 1))); do rate "python$k.h5" $((k * some)) "${@:2}" & done |
     awk -v n="$1" '{ sum += $1 } END { printf "%.2f", sum; exit NR != n }'

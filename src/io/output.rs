@@ -115,7 +115,7 @@ impl Output {
     /// Those of [`begin`](Output::begin), and where the bytes cannot be written.
     pub fn holding(path: &Path, binary: bool, bytes: impl AsRef<[u8]>) -> Result<Output> {
         let output = Output::begin(path, binary)?;
-        std::fs::write(output.path(), bytes).map_err(Error::io("writing", path))?;
+        std::fs::write(output.path(), bytes).map_err(Error::io("writing", output.shown()))?;
         Ok(output)
     }
 

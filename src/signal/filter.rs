@@ -214,8 +214,8 @@ fn singly(y: &mut [f64]) -> &mut [[f64; 1]] {
     y.as_chunks_mut().0
 }
 
-/// Runs a cascade for each of N signals from the first sample to the last and back, each time as if its input had been the
-/// first sample it sees for ever.
+/// Runs a cascade for each of N signals from the first sample to the last and back, each time as if its input had been
+/// the first sample it sees for ever.
 fn forward_and_backward<const N: usize>(sections: &[[[f64; N]; 5]], samples: &mut [[f64; N]]) {
     cascade(sections, samples.first().copied().unwrap_or([0.0; N]), samples, false);
     cascade(sections, samples.last().copied().unwrap_or([0.0; N]), samples, true);
@@ -229,7 +229,7 @@ fn cascade<const N: usize>(
     backward: bool,
 ) {
     let stages: Vec<Stage<N>> = sections.iter().map(|section| Stage::settled(section, &mut constant)).collect();
-    // While one section waits for its last sum, a processor works on another; of many signals, one section is work enough.
+    // While one section waits for its last sum, a processor works on another; one of many signals is work enough.
     let together = if N > 2 { 1 } else { 2 };
     for stages in stages.chunks(together) {
         vectorise(Sweep { stages, samples, backward });

@@ -173,13 +173,13 @@ pub fn as_on_paper(lead: &[f64], rate_hz: f64) -> Vec<f64> {
 fn energy(x: &[f64], width: usize) -> Vec<f64> {
     let last = x.len().saturating_sub(1);
     let at = |n: usize| x.get(n.min(last)).copied().unwrap_or(0.0);
-    let half_slope = |before: f64, after: f64| ((after - before) / 2.0).powi(2);
-    let mut slopes = Vec::with_capacity(x.len());
-    slopes.extend((0..x.len().min(1)).map(|n| half_slope(at(n), at(n + 1))));
-    slopes.extend(x.iter().zip(x.iter().skip(2)).map(|(before, after)| half_slope(*before, *after)));
-    slopes.extend((slopes.len()..x.len()).map(|n| half_slope(at(n.saturating_sub(1)), at(n + 1))));
+    let squared_slope = |before: f64, after: f64| ((after - before) / 2.0).powi(2);
+    let mut squares = Vec::with_capacity(x.len());
+    squares.extend((0..x.len().min(1)).map(|n| squared_slope(at(n), at(n + 1))));
+    squares.extend(x.iter().zip(x.iter().skip(2)).map(|(before, after)| squared_slope(*before, *after)));
+    squares.extend((squares.len()..x.len()).map(|n| squared_slope(at(n.saturating_sub(1)), at(n + 1))));
     let half = (width / 2).max(1);
-    moving_means(&running_sums(slopes.into_iter()), half, |_| (2 * half + 1) as f64)
+    moving_means(&running_sums(squares.into_iter()), half, |_| (2 * half + 1) as f64)
 }
 
 /// The search for beats among candidates.

@@ -95,35 +95,35 @@ pub fn running_sums(values: impl ExactSizeIterator<Item = f64>) -> Vec<f64> {
     sums
 }
 
-/// Sum over `reach` samples before and after each sample, fewer at the ends, divided by what `share` says of their number;
-/// `sums` are the [`running_sums`] of the samples.
+/// Sum over `reach` samples before and after each sample, fewer at the ends, divided by what `divisor` says of their
+/// number; `sums` are the [`running_sums`] of the samples.
 ///
 /// ```
 /// use ecgflow::signal::statistic::{moving_means, running_sums};
 /// let sums = running_sums([1.0, 2.0, 6.0, 4.0].into_iter());
 /// assert_eq!(moving_means(&sums, 1, |n| n as f64), [1.5, 3.0, 4.0, 5.0]);
 /// ```
-pub fn moving_means(sums: &[f64], reach: usize, share: impl Fn(usize) -> f64) -> Vec<f64> {
+pub fn moving_means(sums: &[f64], reach: usize, divisor: impl Fn(usize) -> f64) -> Vec<f64> {
     let samples = sums.len().saturating_sub(1);
     let upto = |n: usize| sums.get(n).copied().unwrap_or(0.0);
     let at_end = |n: usize| {
         let (from, to) = (n.saturating_sub(reach), n.saturating_add(reach + 1).min(samples));
-        (upto(to) - upto(from)) / share(to - from)
+        (upto(to) - upto(from)) / divisor(to - from)
     };
     let head = reach.min(samples);
     let mut means = Vec::with_capacity(samples);
     means.extend((0..head).map(at_end));
     let whole = 2 * reach + 1;
-    vectorise(Across { sums, whole, share: share(whole), means: &mut means });
+    vectorise(Across { sums, whole, divisor: divisor(whole), means: &mut means });
     means.extend((means.len()..samples).map(at_end));
     means
 }
 
-/// Differences of sums that lie `whole` samples apart, divided by a share.
+/// Differences of sums that lie `whole` samples apart, divided by a number.
 struct Across<'a> {
     sums: &'a [f64],
     whole: usize,
-    share: f64,
+    divisor: f64,
     means: &'a mut Vec<f64>,
 }
 
@@ -133,7 +133,7 @@ impl Plain for Across<'_> {
     #[inline(always)]
     fn run(self) {
         let later = self.sums.get(self.whole..).unwrap_or_default();
-        self.means.extend(self.sums.iter().zip(later).map(|(before, upto)| (upto - before) / self.share));
+        self.means.extend(self.sums.iter().zip(later).map(|(before, upto)| (upto - before) / self.divisor));
     }
 }
 

@@ -77,8 +77,8 @@ fn wrap(to: &Output) -> impl Fn(hdf5::Error) -> Error + '_ {
     move |e| Error::compute(format!("writing {}", to.shown()))(cause(&e))
 }
 
-/// What the system said, such as that the disk is full; else what the library says. The library keeps the words of the system
-/// in the innermost of its messages: `..., error message = 'No space left on device', ...`.
+/// What the system said, such as that the disk is full; else what the library says. The library keeps the words of the
+/// system in the innermost of its messages: `..., error message = 'No space left on device', ...`.
 fn cause(error: &hdf5::Error) -> String {
     let stack = error.stack();
     let said =

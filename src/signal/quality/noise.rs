@@ -49,7 +49,7 @@ pub fn measure(unfiltered: ArrayView2<f64>, clean: ArrayView2<f64>, rate_hz: f64
     let sines = sines(rate_hz, unfiltered.ncols());
     let mut fast = rest_uv(&unfiltered, &clean);
     let half = (0.1 * rate_hz) as usize / 2;
-    let Slow { wander_uv, products } = vectorise(Split { rest: &mut fast, half, sines: &sines });
+    let Figures { wander_uv, products } = vectorise(Split { rest: &mut fast, half, sines: &sines });
     for (lead, wander) in Lead::ALL.into_iter().zip(wander_uv) {
         if wander > noise.wander_uv {
             (noise.wander_uv, noise.wander_lead) = (wander, lead);
@@ -121,7 +121,7 @@ impl Plain for Rest<'_> {
 type Parts = [Lanes; 2];
 
 /// What a moving mean says of signals, and the parts of what is left.
-struct Slow {
+struct Figures {
     /// Root mean square of the moving mean about its own mean.
     wander_uv: Lanes,
     /// The parts of each sine, at its frequency and at its neighbours.
@@ -136,18 +136,19 @@ struct Split<'a> {
 }
 
 impl Plain for Split<'_> {
-    type Output = Slow;
+    type Output = Figures;
 
     #[inline(always)]
-    fn run(self) -> Slow {
+    fn run(self) -> Figures {
         let Split { rest, half, sines } = self;
         let samples = rest.len();
         let mut around = [0.0; LANES];
-        let add = |sum: &mut Lanes, by: &Lanes, sign: f64| sum.iter_mut().zip(by).for_each(|(s, v)| *s += sign * v);
-        rest.iter().take(half).for_each(|v| add(&mut around, v, 1.0));
+        for v in rest.iter().take(half) {
+            add(&mut around, v, 1.0);
+        }
         let (mut sum, mut squares) = ([0.0; LANES], [0.0; LANES]);
         let mut products = vec![[[[0.0; LANES]; 2]; 3]; sines.len()];
-        let mut gone = vec![[0.0; LANES]; half + 1]; // the samples that the mean loses next, each in the place of its number
+        let mut gone = vec![[0.0; LANES]; half + 1]; // what the mean loses next: sample n in place n mod (half + 1)
         let mut place = 0;
         for start in (0..samples).step_by(BLOCK) {
             let block = start..(start + BLOCK).min(samples);
@@ -179,7 +180,14 @@ impl Plain for Split<'_> {
         }
         let share = 1.0 / samples.max(1) as f64;
         let spread = |k: usize| (share * squares[k] - (share * sum[k]).powi(2)).max(0.0).sqrt();
-        Slow { wander_uv: std::array::from_fn(spread), products }
+        Figures { wander_uv: std::array::from_fn(spread), products }
+    }
+}
+
+#[inline(always)]
+fn add(sum: &mut Lanes, by: &Lanes, sign: f64) {
+    for k in 0..LANES {
+        sum[k] += sign * by[k];
     }
 }
 
