@@ -12,11 +12,11 @@
 # What is in DIR is not made again, and a training that was stopped goes on where it was: the same command goes on.
 # Other weights, or another version of this script, need another DIR.
 #
-# For every N: k = 0, 1, 2, 3 times as many clips as there are labelled ones are generated (five
-# steps each) from ECGs of participants without labels. In each of five folds the network is pretrained on the clips of those who train and on the generated
-# ones, then trained on phenotypes and on diagnoses; baselines run on the same folds. Pretraining takes the same number
-# of steps whatever N and k, so that more clips are not more work as well. The largest N is also trained on permuted
-# rows, whose figures must be those of chance. Lines:
+# For every N: k = 0, 1, 2, 3 times as many clips as there are labelled ones are generated (five steps each) from ECGs of
+# participants without labels. In each of five folds the network is pretrained on the clips of those who train and on
+# the generated ones, then trained on phenotypes and on diagnoses; baselines run on the same folds. Pretraining takes the
+# same number of steps whatever N and k, so that more clips are not more work as well. The largest N is also trained on
+# permuted rows, whose figures must be those of chance. Lines:
 #
 #   result NAME VALUE [LOW HIGH]    NAME = TASK.nN.METHOD.FIGURE, interval by bootstrap over participants, folds pooled
 #
