@@ -1,12 +1,12 @@
 """The chain of `ecg-prep --preset clean` with h5py, scipy and neurokit2: HDF5 in, filters, R peaks, HDF5 out.
 
-    python throughput.py IN.h5 OUT.h5 START COUNT [judged]   records a second, from START to START + COUNT
-    python throughput.py --compare OUT.h5 CLEAN.h5 START     how far both outputs are apart
+    python throughput.py IN.h5 OUT.h5 START COUNT JUDGED    records a second, from START to START + COUNT
+    python throughput.py --compare OUT.h5 CLEAN.h5 START    how far both outputs are apart
 
 The filters are those of `clean` (Butterworth, high-pass 0.67 Hz of order 2, low-pass 40 Hz of order 4, forward and
 backward, three seconds reflected), the R peaks those of neurokit2 in the filtered lead II, the output has the same layout
-and compression. The verdict on quality is neurokit2's in three classes (zhao2018), on lead II, where ecg-prep judges all
-twelve leads. It is left out unless `judged` is said.
+and compression. JUDGED says how many leads get a verdict on quality, neurokit2's in three classes (zhao2018) with the same
+R peaks: `twelve`, as ecg-prep judges all of them; `one`, lead II; or `none`.
 """
 import sys
 import time
@@ -17,9 +17,10 @@ import numpy as np
 
 warnings.simplefilter("ignore")
 RATE = 500
+JUDGED = {"none": slice(0), "one": slice(1, 2), "twelve": slice(12)}
 
 
-def prepare(source, target, start, count, judge):
+def prepare(source, target, start, count, judged):
     import neurokit2
     from scipy.signal import butter, sosfiltfilt
 
@@ -38,14 +39,13 @@ def prepare(source, target, start, count, judge):
                 x = sosfiltfilt(sos, x, axis=-1, padlen=3 * RATE)
             found = neurokit2.ecg_peaks(x[1], sampling_rate=RATE)[1]["ECG_R_Peaks"]
             clean[k] = x
-            if judge:
-                verdicts.append(neurokit2.ecg_quality(x[1], rpeaks=found, sampling_rate=RATE, method="zhao2018"))
+            verdicts.append([neurokit2.ecg_quality(lead, rpeaks=found, sampling_rate=RATE, method="zhao2018")
+                             for lead in x[judged]])
             names.append(ids[start + k])
             peaks.append(found)
             rates.append(60 * RATE / np.median(np.diff(found)) if len(found) > 1 else np.nan)
         out["id"] = names
-        if judge:
-            out["quality/verdict"] = verdicts
+        out["quality/verdict"] = np.array(verdicts, "S")
         padded = np.full((count, max(map(len, peaks))), -1, "i4")
         for row, found in zip(padded, peaks):
             row[:len(found)] = found
@@ -66,4 +66,4 @@ if sys.argv[1] == "--compare":
     apart, count = compare(sys.argv[2], sys.argv[3], int(sys.argv[4]))
     print(f"bench ecg_prep_against_scipy furthest_mv={apart:.6f} records={count}")
 else:
-    print(f"{prepare(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5:] == ['judged']):.2f}")
+    print(f"{prepare(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), JUDGED[sys.argv[5]]):.2f}")

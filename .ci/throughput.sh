@@ -15,9 +15,9 @@ log=$(mktemp)
 if [ "${KEEP:-}" != 1 ]; then trap 'rm -rf "$log" "$folder"' EXIT; else trap 'rm -f "$log"' EXIT; fi
 rm -rf "$folder"
 
-# rate FILE START judged|plain: one Python process; judged: with a verdict on quality.
+# rate FILE START twelve|one|none: one Python process; the word says how many leads get a verdict on quality.
 rate() { "$python" .ci/throughput.py "$folder/ecg.h5" "$folder/$1" "$2" "$some" "${@:3}"; }
-# processes N judged|plain: so many at once, their rates together.
+# processes N twelve|one|none: so many at once, their rates together.
 processes() {
   for k in $(seq 0 $(($1 - 1))); do rate "python$k.h5" $((k * some)) "${@:2}" & done |
     awk -v n="$1" '{ sum += $1 } END { printf "%.2f", sum; exit NR != n }'
@@ -26,9 +26,9 @@ cargo bench --locked ${FEATURES:-} --bench throughput --no-run
 for _ in 1 2; do
   cargo bench --locked ${FEATURES:-} --bench throughput -- "$folder" "COUNT=$count" "THREADS=$threads" 2>/dev/null | tee -a "$log"
   for n in $(seq 1 "$threads"); do
-    for kind in judged plain; do
+    for kind in twelve one none; do
       sum=$(processes "$n" $kind)
-      echo "bench python records_per_second=$sum processes=$n $kind" | tee -a "$log"
+      echo "bench python records_per_second=$sum processes=$n judged=$kind" | tee -a "$log"
     done
   done
 done
@@ -36,9 +36,12 @@ done
 awk -v count="$count" -v threads="$threads" '
   /^bench ecg_prep seconds/ { split($4, r, "="); ours += r[2]; split($5, m, "="); if (m[2] > peak) peak = m[2] }
   /^bench python/ { split($3, r, "="); split($4, p, "="); python[$5, p[2]] += r[2] }
-  function ratios(kind) {
-    for (n = 1; n <= threads; n++) printf " of_%d_process%s=%.1f", n, (n > 1 ? "es" : ""), ours / python[kind, n]
-  }
-  END { printf "bench ecg_prep_against_python threads=%d", threads; ratios("judged")
-        printf " peak_mb=%d records=%d\n", peak, count
-        printf "bench ecg_prep_against_python_without_quality threads=%d", threads; ratios("plain"); print "" }' "$log"
+  END {
+    for (k = split("twelve one none", kinds, " "); k > 0; k--) {
+      printf "bench ecg_prep_against_python judged=%s threads=%d", kinds[k], threads
+      for (n = 1; n <= threads; n++) {
+        printf " of_%d_process%s=%.1f", n, (n > 1 ? "es" : ""), ours / python["judged=" kinds[k], n]
+      }
+      printf " peak_mb=%d records=%d\n", peak, count
+    }
+  }' "$log"
