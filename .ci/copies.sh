@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Does a generator copy the clips it was trained on? The one inside the programs must not; one that saw eight clips
+# Does a generator copy the clips it was trained on? The one inside the programs must not; one whose flow saw eight clips
 # alone must be caught. Every heart is simulated. `make copies`; BIN holds the programs.
 #
 # COUNT=n   generated clips, from ECGs that no network saw (100)
