@@ -21,7 +21,7 @@ help:
 	@echo 'make demo        build the programs and run the pipeline of the README on testdata/, into demo/'
 	@echo 'make test        format, lints, tests, documentation'
 	@echo 'make bench       seconds and GFLOP/s at the published size, beside PyTorch (a quarter of an hour)'
-	@echo 'make throughput  records a second of ecg-prep, beside scipy and neurokit2 (part of make bench; three minutes)'
+	@echo 'make throughput  records a second of ecg-prep, beside scipy and neurokit2 (part of make bench; five minutes)'
 	@echo 'make fuzz        every reader on mutated files, ten minutes each (TIME=seconds, JOBS=n, TARGETS="edf scp")'
 	@echo 'make weights     train the bundled weights on simulated hearts (hours; goes on where it was stopped)'
 	@echo 'make evaluate    what the bundled weights do on fresh simulated hearts (SEED=n, COUNT=n; ten minutes)'

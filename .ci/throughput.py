@@ -4,9 +4,9 @@
     python throughput.py --compare OUT.h5 CLEAN.h5 START    how far both outputs are apart
 
 The filters are those of `clean` (Butterworth, high-pass 0.67 Hz of order 2, low-pass 40 Hz of order 4, forward and
-backward, three seconds reflected), the R peaks those of neurokit2 in the filtered lead II, the output has the same layout
-and compression. JUDGED says how many leads get a verdict on quality, neurokit2's in three classes (zhao2018) with the same
-R peaks: `twelve`, as ecg-prep judges all of them; `one`, lead II; or `none`.
+backward, three seconds reflected), the R peaks those of neurokit2 in the filtered lead II; leads, R peaks and ids are
+written in the same layout and compression. JUDGED says how many leads get a verdict on quality, neurokit2's in three
+classes (zhao2018) with the same R peaks: `twelve`, as ecg-prep judges all of them; `one`, lead II; or `none`.
 """
 import sys
 import time

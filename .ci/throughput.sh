@@ -2,8 +2,8 @@
 # Records a second of ecg-prep and of the same chain in Python, in one run: ours, Python, ours, Python. `make throughput`.
 #
 # COUNT=n   records (10000): simulated, 500 distinct ones repeated under other ids, in target/throughput (5 GB at most)
-# PYTHON=n  of these for Python (400), whose rate is taken
-# THREADS=n threads of ours, and processes of Python in a second run (2); 1 on a machine with one free core
+# PYTHON=n  of these for each process of Python (400), whose rate is taken
+# THREADS=n threads of ours, and most processes of Python, which runs as 1, 2, .. of them (2); 1 where one core is free
 # FOLDER=DIR where a folder `throughput` is made and removed (target); a slow disk is timed too, /dev/shm is none
 # KEEP=1    keeps the files
 set -euo pipefail
@@ -22,9 +22,13 @@ processes() {
   for k in $(seq 0 $(($1 - 1))); do rate "python$k.h5" $((k * some)) "${@:2}" & done |
     awk -v n="$1" '{ sum += $1 } END { printf "%.2f", sum; exit NR != n }'
 }
+if [ $((some * threads)) -gt "$count" ]; then
+  echo "throughput: error: expected PYTHON x THREADS of at most COUNT = $count, found $((some * threads))" >&2
+  exit 2
+fi
 cargo bench --locked ${FEATURES:-} --bench throughput --no-run
 for _ in 1 2; do
-  cargo bench --locked ${FEATURES:-} --bench throughput -- "$folder" "COUNT=$count" "THREADS=$threads" 2>/dev/null | tee -a "$log"
+  cargo bench --locked ${FEATURES:-} --bench throughput -- "$folder" "COUNT=$count" "THREADS=$threads" | tee -a "$log"
   for n in $(seq 1 "$threads"); do
     for kind in twelve one none; do
       sum=$(processes "$n" $kind)
@@ -37,11 +41,13 @@ awk -v count="$count" -v threads="$threads" '
   /^bench ecg_prep seconds/ { split($4, r, "="); ours += r[2]; split($5, m, "="); if (m[2] > peak) peak = m[2] }
   /^bench python/ { split($3, r, "="); split($4, p, "="); python[$5, p[2]] += r[2] }
   END {
-    for (k = split("twelve one none", kinds, " "); k > 0; k--) {
+    count_of_kinds = split("twelve one none", kinds, " ")
+    for (k = 1; k <= count_of_kinds; k++) {
       printf "bench ecg_prep_against_python judged=%s threads=%d", kinds[k], threads
       for (n = 1; n <= threads; n++) {
         printf " of_%d_process%s=%.1f", n, (n > 1 ? "es" : ""), ours / python["judged=" kinds[k], n]
       }
-      printf " peak_mb=%d records=%d\n", peak, count
+      print ""
     }
+    printf "bench ecg_prep_peak mb=%d records=%d\n", peak, count
   }' "$log"
