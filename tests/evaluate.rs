@@ -150,24 +150,29 @@ fn answers_and_classes_are_scored_as_scikit_learn_does() {
 
 #[test]
 fn a_subgroup_has_the_scores_of_its_participants_alone() {
-    let golden = golden("regression");
-    let (y, p) = (numbers(&golden["truth"]), numbers(&golden["predicted"]));
     let sex = |i: usize| if i.is_multiple_of(3) { "female" } else { "male" };
-    let truth = |keep: &dyn Fn(usize) -> bool| {
-        let rows = y.iter().enumerate().filter(|(i, _)| keep(*i)).map(|(i, y)| format!("p{i},{y},{}\n", sex(i)));
-        format!("id,lv_edv_ml,sex\n{}", rows.collect::<String>())
-    };
-    let predicted = table("id,lv_edv_ml", &[&p]);
-    let (all, ..) = evaluate(&truth(&|_| true), &predicted, "--by sex");
-    for group in ["female", "male"] {
-        let (alone, _, _, said) = evaluate(&truth(&|i| sex(i) == group), &predicted, "");
-        assert!(said.contains("participants are not in truth.csv: left out"), "{said}");
-        for score in ["r2", "mae", "bias"] {
-            let within = find(&all, score, "lv_edv_ml", &format!("sex={group}"));
-            assert_eq!(within, find(&alone, score, "lv_edv_ml", ""), "{group} {score}");
+    for (case, column, given, wanted) in [
+        ("regression", "lv_edv_ml", "predicted", ["r2", "mae", "bias"]),
+        ("binary", "hcm", "probability", ["auc", "brier", "sensitivity"]),
+    ] {
+        let golden = golden(case);
+        let (y, p) = (numbers(&golden["truth"]), numbers(&golden[given]));
+        let truth = |keep: &dyn Fn(usize) -> bool| {
+            let rows = y.iter().enumerate().filter(|(i, _)| keep(*i)).map(|(i, y)| format!("p{i},{y},{}\n", sex(i)));
+            format!("id,{column},sex\n{}", rows.collect::<String>())
+        };
+        let predicted = table(&format!("id,{column}"), &[&p]);
+        let (all, ..) = evaluate(&truth(&|_| true), &predicted, "--by sex");
+        for group in ["female", "male"] {
+            let (alone, _, _, said) = evaluate(&truth(&|i| sex(i) == group), &predicted, "");
+            assert!(said.contains("participants are not in truth.csv: left out"), "{said}");
+            for score in wanted {
+                let within = find(&all, score, column, &format!("sex={group}"));
+                assert_eq!(within, find(&alone, score, column, ""), "{group} {score}");
+            }
         }
+        assert_eq!(find(&all, wanted[0], column, "")[3], y.len() as f64);
     }
-    assert_eq!(find(&all, "r2", "lv_edv_ml", "")[3], 60.0);
 }
 
 #[test]

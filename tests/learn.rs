@@ -181,6 +181,10 @@ fn pretrained_weights_are_started_from_and_the_result_predicts() {
     assert_eq!((each.len(), each[2][0].as_str()), (61, "g000.draw1"));
     let mean = (each[1][1].parse::<f64>().unwrap() + each[2][1].parse::<f64>().unwrap()) / 2.0;
     assert!((long[1][3].parse::<f64>().unwrap() - mean).abs() < 1e-4);
+    let [sd, low, high] = [7, 8, 9].map(|i| long[1][i].parse::<f64>().unwrap());
+    let apart = (each[1][1].parse::<f64>().unwrap() - each[2][1].parse::<f64>().unwrap()).abs();
+    assert!(apart > 0.01 && (sd - apart / 2f64.sqrt()).abs() < 1e-4, "{sd} of {apart}");
+    assert!((low - (mean - 1.96 * sd)).abs() < 1e-3 && (high - (mean + 1.96 * sd)).abs() < 1e-3, "{low} {high}");
     // An ensemble of the network with itself changes nothing and has no spread.
     let words = "cmr-phenotype real.h5 --weights w.safetensors --ensemble w.safetensors -o two.csv";
     succeed(words, folder.path());
@@ -189,6 +193,16 @@ fn pretrained_weights_are_started_from_and_the_result_predicts() {
         (two[0].join(","), &two[1][1], two[1][2].as_str()),
         ("id,lv_edv_ml,lv_edv_ml_sd".to_owned(), &wide[1][1], "0")
     );
+    // With another network it has the mean of both, and their spread.
+    let other = format!("{PHENOTYPE} --epochs 3 --seed 1 --fields lv_edv_ml -o other.safetensors");
+    succeed(&other, folder.path());
+    succeed("cmr-phenotype real.h5 --weights other.safetensors -o other.csv", folder.path());
+    succeed(&words.replace("--ensemble w.", "--ensemble other."), folder.path());
+    let [a, b] = [&wide, &rows(&folder.path().join("other.csv"))].map(|table| table[1][1].parse::<f64>().unwrap());
+    let two = rows(&folder.path().join("two.csv"));
+    let [mean, sd] = [1, 2].map(|i| two[1][i].parse::<f64>().unwrap());
+    assert!((a - b).abs() > 0.01, "other networks: {a} {b}");
+    assert!((mean - (a + b) / 2.0).abs() < 1e-4 && (sd - (a - b).abs() / 2f64.sqrt()).abs() < 1e-4, "{mean} {sd}");
     let output = run("cmr-phenotype made.h5 --weights w.safetensors --samples 3", folder.path());
     let stderr = text(&output.stderr);
     assert!(
@@ -233,6 +247,38 @@ fn folds_train_test_and_are_repeated_by_their_protocol() {
     let stderr = crate::program::text(&output.stderr);
     assert!(output.status.code() == Some(1) && stderr.contains("a participant leaks"), "{stderr}");
     assert!(!folder.path().join("leak").exists());
+}
+
+#[test]
+fn answers_of_those_who_are_tested_change_no_weight_and_no_prediction() {
+    let folder = data(24);
+    let words =
+        format!("{PHENOTYPE} --steps 6 --batch 8 --features f.h5 --baselines constant,ridge,head,mean-clip,probe");
+    succeed(&format!("{words} --folds 3 -o cv"), folder.path());
+    let said = std::fs::read_to_string(folder.path().join("cv/protocol.json")).unwrap();
+    let protocol: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let tested: Vec<&str> =
+        protocol["folds"][1]["test"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
+    let path = folder.path().join("phenotypes.csv");
+    let table = std::fs::read_to_string(&path).unwrap();
+    let turned = table.lines().map(|line| match line.split_once(',') {
+        Some((id, _)) if tested.contains(&id) => format!("{id},500,5,x\n"),
+        _ => format!("{line}\n"),
+    });
+    let words = format!("{words} --protocol cv/protocol.json --fold 2");
+    succeed(&format!("{words} -o before"), folder.path());
+    std::fs::write(&path, turned.collect::<String>()).unwrap();
+    succeed(&format!("{words} -o after"), folder.path());
+    let [before, after] = ["before", "after"].map(|name| folder.path().join(name));
+    assert!(tensors(&before.join("fold2.safetensors")) == tensors(&after.join("fold2.safetensors")));
+    let predictions: Vec<String> = names(&before).into_iter().filter(|name| name.starts_with("predictions.")).collect();
+    assert_eq!(predictions.len(), 6, "{predictions:?}");
+    for name in predictions {
+        let found = rows(&before.join(&name));
+        assert_eq!((found.len(), &found), (tested.len() + 1, &rows(&after.join(&name))), "{name}");
+    }
+    let mae = |folder: &Path| figure(folder, "clip", "fold 2", "lv_edv_ml", "mae")[0];
+    assert!(mae(&after) > mae(&before) + 100.0, "the answers are other ones: {} {}", mae(&before), mae(&after));
 }
 
 #[test]
@@ -286,6 +332,26 @@ fn classes_and_questions_are_learnt_calibrated_and_decided() {
         assert_eq!(row[4], ["large", "middle", "small"][best]);
     }
     succeed(&format!("{CLASSIFY} --labels dcm,hcm --epochs 2 -o q.safetensors"), folder.path());
+    // Each question has a temperature and a threshold of its own, by those who validate; the threshold decides.
+    let held = candle_core::safetensors::load(folder.path().join("q.safetensors"), &candle_core::Device::Cpu).unwrap();
+    let [temperature, threshold] = ["temperature", "threshold"].map(|name| {
+        let found =
+            held.iter().find(|(held, _)| held.ends_with(name)).unwrap_or_else(|| panic!("{name}: {:?}", held.keys()));
+        found.1.to_vec1::<f32>().unwrap()
+    });
+    assert!(temperature.len() == 2 && temperature.iter().all(|t| *t > 0.0 && *t != 1.0), "{temperature:?}");
+    assert!(threshold.len() == 2 && threshold.iter().any(|p| *p != 0.5), "{threshold:?}");
+    succeed("cmr-classify real.h5 --weights q.safetensors --decide -o q.csv", folder.path());
+    let table = rows(&folder.path().join("q.csv"));
+    assert_eq!(table[0].join(","), "id,dcm,dcm_call,hcm,hcm_call");
+    for (row, k) in table[1..].iter().flat_map(|row| [(row, 0), (row, 1)]) {
+        let p: f64 = row[1 + 2 * k].parse().unwrap();
+        let is_far = (p - f64::from(threshold[k])).abs() > 1e-6; // a table rounds
+        assert!(
+            !is_far || row[2 + 2 * k] == u8::from(p >= f64::from(threshold[k])).to_string(),
+            "{row:?} {threshold:?}"
+        );
+    }
     let long = text(&succeed("cmr-classify real.h5 --weights q.safetensors --decide --long", folder.path()));
     assert!(long.contains("id,field,name,value,unit,group,call") && long.contains(",dcm,"), "{long}");
 }
@@ -333,6 +399,7 @@ fn tables_that_cannot_be_learnt_from_are_refused_and_named() {
     refuses(&format!("{phenotype} --folds 3 --fold 4"), 2, &["--fold 4: there are 3 folds"], with(all));
     refuses(&phenotype.replace("w.s", "t.csv"), 2, &["t.csv would be read and replaced"], with(all));
     refuses("cmr-pretrain --real c.h5 --mix 2 -o w.s", 2, &["--synthetic"], with("id\n"));
+    refuses("cmr-pretrain --real c.h5 --synthetic c.h5 --mix 4 -o w.s", 2, &["--mix", "0..=3"], with("id\n"));
 }
 
 #[test]

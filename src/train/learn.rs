@@ -254,3 +254,68 @@ impl Task for Learn {
         self.lacking(&[record])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::data::target::{Meaning, Targets};
+    use crate::random::Stream;
+
+    struct Named(Vec<String>);
+
+    impl Inputs for Named {
+        fn ids(&self) -> &[String] {
+            &self.0
+        }
+
+        fn batch(&self, records: &[usize], _: Option<&dyn Fn(&str) -> Stream>, on: &Device) -> Result<Tensor> {
+            Tensor::zeros((records.len(), 1), DType::F32, on).map_err(Error::compute("test"))
+        }
+    }
+
+    struct Same;
+
+    impl Forward for Same {
+        fn outputs(&self, inputs: &Tensor) -> candle_core::Result<Tensor> {
+            Ok(inputs.clone())
+        }
+    }
+
+    /// One in ten has the answer; `balance` says how that counts.
+    fn of_a_hundred(balance: Balance) -> Learn {
+        let ids: Vec<String> = (0..100).map(|i| format!("p{i}")).collect();
+        let targets = Targets {
+            meaning: Meaning::Questions,
+            labels: vec!["rare".to_owned()],
+            ids: ids.clone(),
+            values: (0..100).map(|i| vec![f64::from(u8::from(i % 10 == 0))]).collect(),
+            unused: Vec::new(),
+        };
+        let (truth, _) = Truth::of(&targets, &ids).unwrap();
+        Learn {
+            inputs: Rc::new(Named(ids)),
+            truth: Rc::new(truth),
+            network: Rc::new(Same),
+            variables: Variables::new([], &Device::Cpu).unwrap(),
+            recipe: recipe(Backbone::Tiny),
+            split: Split { train: (0..100).collect(), validation: Vec::new() },
+            balance,
+        }
+    }
+
+    #[test]
+    fn balanced_sampling_draws_a_rare_answer_half_of_the_time() {
+        let dealt: Vec<usize> = (0..100).collect();
+        let rare = |balance| {
+            let learn = of_a_hundred(balance);
+            let of = |step| learn.drawn(&dealt, At { seed: 0, step }).into_iter().filter(|i| i % 10 == 0).count();
+            (0..20).map(of).sum::<usize>()
+        };
+        assert_eq!(rare(Balance::None), 200);
+        assert_eq!(rare(Balance::Weights), 200);
+        let drawn = rare(Balance::Sampling); // 1,000 of 2,000 with a standard deviation of 22
+        assert!((910..1090).contains(&drawn), "{drawn}");
+    }
+}
