@@ -67,6 +67,20 @@ fn h5py_opens_every_file_we_write() {
     assert_eq!(files[0]["datasets"]["r_peak"]["content"], f64::from(peaks));
 }
 
+/// Chunks are packed and unpacked by code of ours; NPY is neither.
+#[test]
+fn h5py_finds_every_value_of_records_that_we_packed() {
+    let out = tempfile::tempdir().unwrap();
+    succeed("ecgflow simulate -n 3 --seed 5 --hdf5 -o hearts", out.path());
+    for preset in ["raw", "clean"] {
+        for form in ["h5", "npy"] {
+            succeed(&format!("ecg-prep hearts/ecg.h5 --preset {preset} -o {preset}.{form}"), out.path());
+        }
+    }
+    let Some(output) = h5py(&["same", "raw", "clean"], out.path()) else { return };
+    assert_eq!(text(&output.stdout), "3 0\n3 0\n", "records, values that are other ones");
+}
+
 #[test]
 fn files_that_h5py_wrote_are_read() {
     let out = tempfile::tempdir().unwrap();

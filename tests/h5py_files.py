@@ -2,6 +2,8 @@
 
     python3 h5py_files.py read FILE...    one JSON object a file: attributes, and of each dataset shape, type, chunks,
                                           filters and the sum of its finite values
+    python3 h5py_files.py same NAME...    of NAME.h5 and NAME.npy with the same ECGs: how many records, and how many values
+                                          are other ones
     python3 h5py_files.py write FOLDER    ecg.h5, features.h5 and cine.h5 as a user of h5py would write them
 """
 import json
@@ -34,6 +36,13 @@ def describe(path):
     return said
 
 
+def same(name):
+    with h5py.File(name + ".h5") as file:
+        packed, plain = file["ecg"][:], np.load(name + ".npy")
+    assert packed.shape == plain.shape and packed.dtype == plain.dtype, (packed.shape, plain.shape, plain.dtype)
+    return len(packed), int((packed != plain).sum())
+
+
 def write(folder):
     n = np.arange(5000)
     wave = np.stack([np.sin(n * 0.01 * (lead + 1)) for lead in range(12)])
@@ -55,5 +64,8 @@ def write(folder):
 if sys.argv[1] == "read":
     for path in sys.argv[2:]:
         print(json.dumps(describe(path)))
+elif sys.argv[1] == "same":
+    for name in sys.argv[2:]:
+        print(*same(name))
 else:
     write(sys.argv[2])
