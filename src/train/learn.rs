@@ -261,19 +261,7 @@ mod tests {
 
     use super::*;
     use crate::data::target::{Meaning, Targets};
-    use crate::random::Stream;
-
-    struct Named(Vec<String>);
-
-    impl Inputs for Named {
-        fn ids(&self) -> &[String] {
-            &self.0
-        }
-
-        fn batch(&self, records: &[usize], _: Option<&dyn Fn(&str) -> Stream>, on: &Device) -> Result<Tensor> {
-            Tensor::zeros((records.len(), 1), DType::F32, on).map_err(Error::compute("test"))
-        }
-    }
+    use crate::train::input::Rows;
 
     struct Same;
 
@@ -286,16 +274,12 @@ mod tests {
     /// One in ten has the answer; `balance` says how that counts.
     fn of_a_hundred(balance: Balance) -> Learn {
         let ids: Vec<String> = (0..100).map(|i| format!("p{i}")).collect();
-        let targets = Targets {
-            meaning: Meaning::Questions,
-            labels: vec!["rare".to_owned()],
-            ids: ids.clone(),
-            values: (0..100).map(|i| vec![f64::from(u8::from(i % 10 == 0))]).collect(),
-            unused: Vec::new(),
-        };
+        let values = (0..100).map(|i| vec![f64::from(u8::from(i % 10 == 0))]).collect();
+        let (meaning, labels) = (Meaning::Questions, vec!["rare".to_owned()]);
+        let targets = Targets { meaning, labels, ids: ids.clone(), values, unused: Vec::new() };
         let (truth, _) = Truth::of(&targets, &ids).unwrap();
         Learn {
-            inputs: Rc::new(Named(ids)),
+            inputs: Rc::new(Rows::new(ids, vec![vec![0.0]; 100])),
             truth: Rc::new(truth),
             network: Rc::new(Same),
             variables: Variables::new([], &Device::Cpu).unwrap(),
