@@ -9,6 +9,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 count=${COUNT:-10000} some=${PYTHON:-400} threads=${THREADS:-2} folder=${FOLDER:-$PWD/target}/throughput
+if [ $((some * threads)) -gt "$count" ]; then
+  echo "throughput: error: expected PYTHON x THREADS of at most COUNT = $count, found $((some * threads))" >&2
+  exit 2
+fi
 .ci/setup.sh peers || { echo "bench note: neurokit2 and scipy could not be fetched, so the comparison is left out"; exit 0; }
 python=target/setup/peers/bin/python
 log=$(mktemp)
@@ -22,10 +26,6 @@ processes() {
   for k in $(seq 0 $(($1 - 1))); do rate "python$k.h5" $((k * some)) "${@:2}" & done |
     awk -v n="$1" '{ sum += $1 } END { printf "%.2f", sum; exit NR != n }'
 }
-if [ $((some * threads)) -gt "$count" ]; then
-  echo "throughput: error: expected PYTHON x THREADS of at most COUNT = $count, found $((some * threads))" >&2
-  exit 2
-fi
 cargo bench --locked ${FEATURES:-} --bench throughput --no-run
 for _ in 1 2; do
   cargo bench --locked ${FEATURES:-} --bench throughput -- "$folder" "COUNT=$count" "THREADS=$threads" | tee -a "$log"
@@ -41,8 +41,8 @@ awk -v count="$count" -v threads="$threads" '
   /^bench ecg_prep seconds/ { split($4, r, "="); ours += r[2]; split($5, m, "="); if (m[2] > peak) peak = m[2] }
   /^bench python/ { split($3, r, "="); split($4, p, "="); python[$5, p[2]] += r[2] }
   END {
-    count_of_kinds = split("twelve one none", kinds, " ")
-    for (k = 1; k <= count_of_kinds; k++) {
+    split("twelve one none", kinds, " ")
+    for (k = 1; k <= 3; k++) {
       printf "bench ecg_prep_against_python judged=%s threads=%d", kinds[k], threads
       for (n = 1; n <= threads; n++) {
         printf " of_%d_process%s=%.1f", n, (n > 1 ? "es" : ""), ours / python["judged=" kinds[k], n]
