@@ -1,5 +1,6 @@
 //! The signals of one signal file: whether the file can hold them, and their values in mV.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -12,8 +13,15 @@ use crate::error::{Error, Fault, Result};
 use crate::io::Unit;
 
 const DOING: &str = "reading WFDB signal file";
-/// Most samples a compressed file may unfold to; its size sets no limit.
-const UNFOLDED: u64 = 1 << 26;
+/// Most samples a compressed file may unfold to: so many in any case, so many for each of its bytes, so many at all.
+const UNFOLDED: [u64; 3] = [1 << 22, 32, 1 << 26];
+/// Samples that are read at a time; whole frames, so it may be more.
+const PIECE: u64 = 1 << 16;
+/// A frame more or less of this many does not begin within a byte, nor within a group of samples, in any format.
+const WHOLE: u64 = 6;
+
+/// Where each kept signal goes, by its place in the header.
+pub(super) type Rows<'a> = BTreeMap<usize, &'a mut [f64]>;
 
 /// The signals of one file.
 pub(super) struct Group<'a> {
@@ -26,12 +34,6 @@ pub(super) struct Group<'a> {
     width: u64,
     /// The signals, with their places in the header.
     signals: Vec<(usize, &'a Signal)>,
-}
-
-/// The samples of a file, in frame order.
-enum Stored {
-    Bytes(Vec<u8>),
-    Integers(Vec<i32>),
 }
 
 /// Sorts the signals of a header by file.
@@ -82,11 +84,13 @@ impl Group<'_> {
     pub(super) fn check(&self, frames: u64) -> Result<()> {
         let samples = frames.checked_mul(self.width);
         if self.format.is_compressed() {
-            if samples.is_some_and(|n| n <= UNFOLDED) {
+            let [always, each, most] = UNFOLDED;
+            let most = self.size.saturating_mul(each).saturating_add(always).min(most);
+            if samples.is_some_and(|n| n <= most) {
                 return Ok(());
             }
             let fault = self.fault("a compressed signal file unfolds to too many samples");
-            let fault = fault.expected(format!("at most {UNFOLDED} samples"), format!("{frames} x {}", self.width));
+            let fault = fault.expected(format!("at most {most} samples"), format!("{frames} x {}", self.width));
             return Err(fault
                 .hint("cut the record into pieces first, for example with `xform` of the WFDB tools")
                 .into());
@@ -102,69 +106,42 @@ impl Group<'_> {
         Err(fault.expected(expected, format!("{} bytes", self.size)).hint("copy the record again").into())
     }
 
-    /// Decodes all signals into `rows`, in mV; those that are no voltage stay empty.
-    pub(super) fn decode(&self, frames: u64, rows: &mut [Vec<f64>]) -> Result<()> {
-        let stored = match self.format.is_compressed() {
-            true => Stored::Integers(self.unfold(frames)?),
-            false => Stored::Bytes(self.bytes(frames)?),
-        };
-        let (frames, width) = (frames as usize, self.width as usize); // `check` has compared both with the file
-        let mut first = 0;
-        for &(k, signal) in &self.signals {
-            let per_frame = signal.per_frame as usize;
-            let places = (0..frames).flat_map(|f| (0..per_frame).map(move |s| f * width + first + s));
-            let row = self.decode_signal(signal, &stored, places, frames * per_frame)?;
-            if let Some(place) = rows.get_mut(k) {
-                *place = row;
-            }
-            first += per_frame;
+    /// Decodes all signals, each that is kept into its row: the mean of each frame where `averaged`, else every sample. What has
+    /// no room in its row is left out.
+    pub(super) fn decode(&self, frames: u64, rows: &mut Rows, averaged: bool) -> Result<()> {
+        let signals = self.signals.iter();
+        let mut channels: Vec<Channel> =
+            signals.map(|(k, signal)| Channel::new(self.format, signal, rows.remove(k), averaged)).collect();
+        match self.format.is_compressed() {
+            true => self.unfold(frames, &mut channels)?,
+            false => self.read(frames, &mut channels)?,
         }
-        Ok(())
+        channels.into_iter().try_for_each(|channel| self.verify(channel))
     }
 
-    /// One signal, whose samples lie at `places`; its checksum is verified.
-    fn decode_signal(
-        &self,
-        signal: &Signal,
-        stored: &Stored,
-        places: impl Iterator<Item = usize>,
-        length: usize,
-    ) -> Result<Vec<f64>> {
-        let invalid = self.format.invalid();
-        let mut sum: u16 = 0;
-        let mut level = signal.first as i32; // format 8 only
-        let scale = Unit::parse(&signal.unit).map(|u| u.to_mv() / signal.gain);
-        let mut row = Vec::with_capacity(if scale.is_some() { length } else { 0 });
-        for place in places {
-            let value = match stored {
-                Stored::Bytes(bytes) => self.format.at(bytes, place),
-                Stored::Integers(integers) => integers.get(place).copied(),
-            };
-            let value = match self.format {
-                Format::F8 => {
-                    level = level.wrapping_add(value.unwrap_or(0));
-                    level
-                }
-                _ => value.or(invalid).unwrap_or(0),
-            };
-            sum = sum.wrapping_add(value as u16);
-            if let Some(scale) = scale {
-                let valid = Some(value) != invalid;
-                row.push(if valid { (f64::from(value) - signal.baseline) * scale } else { f64::NAN });
-            }
-        }
-        self.verify(signal, sum)?;
-        advance(&mut row, signal.skew, signal.per_frame);
-        Ok(row)
-    }
-
-    fn bytes(&self, frames: u64) -> Result<Vec<u8>> {
+    /// Hands the samples of a file to its channels, some frames at a time.
+    fn read(&self, frames: u64, channels: &mut [Channel]) -> Result<()> {
         let mut file = File::open(&self.path).map_err(Error::io(DOING, &self.path))?;
         file.seek(SeekFrom::Start(self.offset)).map_err(Error::io(DOING, &self.path))?;
-        let length = self.format.bytes_for(frames.saturating_mul(self.width)).unwrap_or(0);
-        let mut bytes = Vec::new();
-        file.take(length).read_to_end(&mut bytes).map_err(Error::io(DOING, &self.path))?;
-        Ok(bytes)
+        let piece = WHOLE * (PIECE / (WHOLE * self.width.max(1)) + 1);
+        let (mut left, mut bytes) = (frames, Vec::new());
+        while left > 0 {
+            let here = left.min(piece);
+            let length = self.format.bytes_for(here.saturating_mul(self.width)).unwrap_or(0);
+            bytes.clear();
+            file.by_ref().take(length).read_to_end(&mut bytes).map_err(Error::io(DOING, &self.path))?;
+            let mut first = 0;
+            for channel in &mut *channels {
+                // `check` has compared both numbers with the file.
+                let (width, each) = (self.width as usize, channel.signal.per_frame as usize);
+                for start in (0..here as usize).map(|frame| frame * width + first) {
+                    (start..start + each).for_each(|place| channel.take(self.format.at(&bytes, place)));
+                }
+                first += each;
+            }
+            left -= here;
+        }
+        Ok(())
     }
 
     fn flac(&self) -> Result<FlacReader<BufReader<File>>> {
@@ -196,38 +173,31 @@ impl Group<'_> {
         }
     }
 
-    /// The samples of a FLAC stream, brought from time order into frame order.
-    fn unfold(&self, frames: u64) -> Result<Vec<i32>> {
+    /// Hands the samples of a FLAC stream to its channels.
+    fn unfold(&self, frames: u64, channels: &mut [Channel]) -> Result<()> {
         let mut reader = self.flac()?;
-        let each = self.per_channel()? as usize;
-        let channels = self.signals.len();
         self.check_channels(reader.streaminfo().channels)?;
         let mut skip = u32::try_from(self.offset).unwrap_or(u32::MAX);
-        let wanted = (frames * self.width) as usize; // `check` has bounded it
-        let (mut flat, mut buffer): (Vec<i32>, Vec<i32>) = (Vec::new(), Vec::new());
+        let wanted = frames.saturating_mul(self.per_channel()?);
+        let (mut held, mut buffer) = (0, Vec::new());
         let mut blocks = reader.blocks();
-        while flat.len() < wanted {
+        while held < wanted {
             let block = blocks.read_next_or_eof(buffer).map_err(|e| self.damaged(&e.to_string()))?;
             let Some(block) = block else {
-                let (held, wanted) = (flat.len() / channels.max(1), wanted / channels.max(1));
                 let fault = self.fault("the file is shorter than its header says");
                 return Err(fault.expected(format!("{wanted} samples a signal"), held).into());
             };
             self.check_channels(block.channels())?;
-            for time in skip.min(block.duration())..block.duration() {
-                flat.extend((0..block.channels()).map(|channel| block.sample(channel, time)));
+            let (first, length) = (skip.min(block.duration()), block.duration());
+            let end = u64::from(length).min(u64::from(first).saturating_add(wanted - held)) as u32;
+            for (channel, number) in channels.iter_mut().zip(0..) {
+                (first..end).for_each(|time| channel.take(Some(block.sample(number, time))));
             }
-            skip -= skip.min(block.duration());
+            held += u64::from(end - first);
+            skip -= first;
             buffer = block.into_buffer();
         }
-        flat.truncate(wanted);
-        if each == 1 {
-            return Ok(flat);
-        }
-        let frame = |f: &[i32]| -> Vec<i32> {
-            (0..channels).flat_map(|c| (0..each).filter_map(move |s| f.get(s * channels + c).copied())).collect()
-        };
-        Ok(flat.chunks(each * channels).flat_map(frame).collect())
+        Ok(())
     }
 
     fn check_channels(&self, channels: u32) -> Result<()> {
@@ -238,22 +208,85 @@ impl Group<'_> {
         Err(fault.expected(format!("{} channels", self.signals.len()), channels).into())
     }
 
-    fn verify(&self, signal: &Signal, sum: u16) -> Result<()> {
-        match signal.checksum {
-            Some(expected) if expected != sum => {
-                let fault = self.fault("the checksum does not match");
-                let fault = fault.field(&signal.name).expected(expected as i16, sum as i16);
-                Err(fault.hint("header and signal file do not belong together or are damaged: copy both again").into())
-            }
-            _ => Ok(()),
+    /// Ends a channel: its checksum must be that of the header.
+    fn verify(&self, channel: Channel) -> Result<()> {
+        let Channel { signal, sum, .. } = channel;
+        if let Some(expected) = signal.checksum.filter(|expected| *expected != sum) {
+            let fault = self.fault("the checksum does not match");
+            let fault = fault.field(&signal.name).expected(expected as i16, sum as i16);
+            return Err(fault
+                .hint("header and signal file do not belong together or are damaged: copy both again")
+                .into());
         }
+        channel.finish();
+        Ok(())
     }
 }
 
-/// Moves a row earlier by `skew` frames; what is left at the end is unknown.
-fn advance(row: &mut [f64], skew: u64, per_frame: u64) {
-    let shift = usize::try_from(skew.saturating_mul(per_frame)).unwrap_or(usize::MAX).min(row.len());
-    row.rotate_left(shift);
-    let kept = row.len() - shift;
-    row.iter_mut().skip(kept).for_each(|v| *v = f64::NAN);
+/// One signal while its file is read.
+struct Channel<'a> {
+    signal: &'a Signal,
+    format: Format,
+    invalid: Option<i32>,
+    /// The last sample, of which format 8 says the difference.
+    level: i32,
+    sum: u16,
+    /// mV for one step.
+    scale: f64,
+    /// Where it goes, if it is kept, and how much of that is filled.
+    row: Option<(&'a mut [f64], usize)>,
+    /// Samples of which the mean is taken; how many there are, and their sum.
+    of: u64,
+    taken: (u64, f64),
+}
+
+impl<'a> Channel<'a> {
+    fn new(format: Format, signal: &'a Signal, row: Option<&'a mut [f64]>, averaged: bool) -> Channel<'a> {
+        Channel {
+            signal,
+            format,
+            invalid: format.invalid(),
+            level: signal.first as i32,
+            sum: 0,
+            scale: Unit::parse(&signal.unit).map_or(f64::NAN, |unit| unit.to_mv() / signal.gain),
+            row: row.map(|row| (row, 0)),
+            of: if averaged { signal.per_frame } else { 1 },
+            taken: (0, 0.0),
+        }
+    }
+
+    /// The next sample; what the file lacks is invalid.
+    #[inline]
+    fn take(&mut self, value: Option<i32>) {
+        let value = if self.format == Format::F8 {
+            self.level = self.level.wrapping_add(value.unwrap_or(0));
+            self.level
+        } else {
+            value.or(self.invalid).unwrap_or(0)
+        };
+        self.sum = self.sum.wrapping_add(value as u16);
+        let Some((row, at)) = &mut self.row else { return };
+        let valid = Some(value) != self.invalid;
+        let mv = if valid { (f64::from(value) - self.signal.baseline) * self.scale } else { f64::NAN };
+        let (count, total) = (self.taken.0 + 1, self.taken.1 + mv);
+        if count < self.of {
+            self.taken = (count, total);
+            return;
+        }
+        if let Some(place) = row.get_mut(*at) {
+            *place = if count > 1 { total / count as f64 } else { mv };
+        }
+        *at += 1;
+        self.taken = (0, 0.0);
+    }
+
+    /// Moves the row earlier by the skew of the signal; what is left at the end is unknown.
+    fn finish(self) {
+        let Some((row, _)) = self.row else { return };
+        let frame = self.signal.per_frame / self.of.max(1);
+        let shift = usize::try_from(self.signal.skew.saturating_mul(frame)).unwrap_or(usize::MAX).min(row.len());
+        row.rotate_left(shift);
+        let kept = row.len() - shift;
+        row.iter_mut().skip(kept).for_each(|v| *v = f64::NAN);
+    }
 }

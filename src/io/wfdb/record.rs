@@ -4,62 +4,59 @@ use std::path::Path;
 
 use ndarray::Array2;
 
-use super::group::{group, Group};
+use super::group::{group, Group, Rows};
 use super::header::{Header, Signal};
 use super::sample::Format;
 use crate::data::ecg::Lead;
 use crate::data::recording::Recording;
-use crate::error::{Error, Fault, Result};
+use crate::error::{Fault, Result};
 use crate::io::Unit;
 
 const DOING: &str = "reading WFDB record";
 
-/// Which signals are kept, and at how many samples a frame.
+/// What a header makes of its record.
 #[derive(Debug, PartialEq)]
-struct Choice {
+pub(super) struct Plan<'a> {
+    pub(super) header: &'a Header,
+    /// The signals that are kept, by their places in the header.
     kept: Vec<usize>,
-    per_frame: u64,
+    /// Samples a frame that they have, or are averaged to.
+    pub(super) per_frame: u64,
     /// Whether leads of several rates are averaged to one sample a frame.
     averaged: bool,
 }
 
 /// Decodes every signal file of the record and keeps the voltages.
 pub(super) fn assemble(header: &Header, folder: &Path) -> Result<Recording> {
-    let choice = choose(&header.signals)?;
-    let groups = group(header, folder)?;
-    let frames = frames(header, &groups)?;
-    for group in &groups {
-        group.check(frames)?; // before anything is allocated
-    }
-    let mut rows: Vec<Vec<f64>> = vec![Vec::new(); header.signals.len()];
-    for group in &groups {
-        group.decode(frames, &mut rows)?;
-    }
-    let held = choice.kept.iter().filter_map(|&k| Some(rows.get(k)?.len())).sum();
-    let (mut leads, mut values) = (Vec::new(), Vec::with_capacity(if choice.averaged { 0 } else { held }));
-    for &k in &choice.kept {
-        if let (Some(signal), Some(row)) = (header.signals.get(k), rows.get_mut(k)) {
-            leads.push(signal.name.clone());
-            let row = std::mem::take(row); // frees each row as it goes
-            match choice.averaged {
-                true => values.extend(average(&row, signal.per_frame)),
-                false => values.extend(row),
-            }
-        }
-    }
-    let shape = (leads.len(), values.len() / leads.len().max(1));
-    let samples_mv = Array2::from_shape_vec(shape, values).map_err(Error::compute("stacking WFDB signals"))?;
-    let rate_hz = header.rate_hz * choice.per_frame as f64;
-    let recording = Recording::new(&header.name, leads, rate_hz, samples_mv)?;
-    Ok(match choice.averaged {
-        true => recording.note(format!("leads of several rates were averaged to {rate_hz} Hz")),
-        false => recording,
-    })
+    let plan = Plan::of(header)?;
+    let files = Files::of(header, folder, header.frames)?; // before anything is allocated
+    let leads = plan.leads();
+    let length = files.frames.saturating_mul(plan.per_frame) as usize; // compared with the files
+    let mut samples_mv = Array2::zeros((leads.len(), length));
+    plan.decode(&files, samples_mv.rows_mut().into_iter().map(|row| row.into_slice()))?;
+    let recording = Recording::new(&header.name, leads, plan.rate_hz(), samples_mv)?;
+    Ok(plan.note().into_iter().fold(recording, Recording::note))
 }
 
-/// Frames of the record: what the header says, else what the shortest file holds.
-fn frames(header: &Header, groups: &[Group]) -> Result<u64> {
-    let frames = match header.frames {
+/// The signal files of a record, each large enough for its frames.
+pub(super) struct Files<'a> {
+    groups: Vec<Group<'a>>,
+    frames: u64,
+}
+
+impl<'a> Files<'a> {
+    /// Those that a header names in a folder, which must hold so many frames.
+    pub(super) fn of(header: &'a Header, folder: &Path, frames: Option<u64>) -> Result<Files<'a>> {
+        let groups = group(header, folder)?;
+        let frames = count(frames, &groups)?;
+        groups.iter().try_for_each(|group| group.check(frames))?;
+        Ok(Files { groups, frames })
+    }
+}
+
+/// Frames of the record: what is said, else what the shortest file holds.
+fn count(said: Option<u64>, groups: &[Group]) -> Result<u64> {
+    let frames = match said {
         Some(frames) => frames,
         None => {
             let held = groups.iter().map(Group::frames).collect::<Result<Vec<_>>>()?;
@@ -72,30 +69,49 @@ fn frames(header: &Header, groups: &[Group]) -> Result<u64> {
     }
 }
 
-/// The signals to keep: voltages of one rate. Where standard ECG leads are among them, their rate decides and
-/// voltages of another rate are left out. Where the deciding signals have several rates, each frame is averaged, as the
-/// reference reader does.
-fn choose(signals: &[Signal]) -> Result<Choice> {
-    let voltage = |s: &Signal| s.format != Format::Null && Unit::parse(&s.unit).is_some();
-    if !signals.iter().any(voltage) {
-        let units: Vec<&str> = signals.iter().map(|s| s.unit.as_str()).collect();
-        let fault = Fault::new(DOING, "no signal is a voltage");
-        return Err(fault.expected("a unit of uV, mV or V", units.join(", ")).into());
+impl Plan<'_> {
+    /// The signals to keep: voltages of one rate. Where standard ECG leads are among them, their rate decides and
+    /// voltages of another rate are left out. Where the deciding signals have several rates, each frame is averaged, as the
+    /// reference reader does (which rounds the mean down to a whole step; here it is not rounded).
+    pub(super) fn of(header: &Header) -> Result<Plan<'_>> {
+        let signals = &header.signals;
+        let voltage = |s: &Signal| s.format != Format::Null && Unit::parse(&s.unit).is_some();
+        if !signals.iter().any(voltage) {
+            let units: Vec<&str> = signals.iter().map(|s| s.unit.as_str()).collect();
+            let fault = Fault::new(DOING, "no signal is a voltage");
+            return Err(fault.expected("a unit of uV, mV or V", units.join(", ")).into());
+        }
+        let is_lead = |s: &&Signal| voltage(s) && Lead::parse(&s.name).is_some();
+        let deciding: Vec<&Signal> = match signals.iter().any(|s| is_lead(&s)) {
+            true => signals.iter().filter(is_lead).collect(),
+            false => signals.iter().filter(|s| voltage(s)).collect(),
+        };
+        let per_frame = deciding.first().map_or(1, |s| s.per_frame);
+        let averaged = deciding.iter().any(|s| s.per_frame != per_frame);
+        let keep = |s: &Signal| voltage(s) && (averaged || s.per_frame == per_frame);
+        let kept = (0..signals.len()).filter(|&k| signals.get(k).is_some_and(keep)).collect();
+        Ok(Plan { header, kept, per_frame: if averaged { 1 } else { per_frame }, averaged })
     }
-    let is_lead = |s: &&Signal| voltage(s) && Lead::parse(&s.name).is_some();
-    let deciding: Vec<&Signal> = match signals.iter().any(|s| is_lead(&s)) {
-        true => signals.iter().filter(is_lead).collect(),
-        false => signals.iter().filter(|s| voltage(s)).collect(),
-    };
-    let per_frame = deciding.first().map_or(1, |s| s.per_frame);
-    let averaged = deciding.iter().any(|s| s.per_frame != per_frame);
-    let keep = |s: &Signal| voltage(s) && (averaged || s.per_frame == per_frame);
-    let kept = (0..signals.len()).filter(|&k| signals.get(k).is_some_and(keep)).collect();
-    Ok(Choice { kept, per_frame: if averaged { 1 } else { per_frame }, averaged })
-}
 
-/// The mean of each frame; NaN where one of its samples is.
-fn average(row: &[f64], per_frame: u64) -> impl Iterator<Item = f64> + '_ {
-    let size = usize::try_from(per_frame).unwrap_or(usize::MAX).max(1);
-    row.chunks(size).map(|frame| frame.iter().sum::<f64>() / frame.len() as f64)
+    /// Names of the kept signals.
+    pub(super) fn leads(&self) -> Vec<String> {
+        self.kept.iter().filter_map(|&k| Some(self.header.signals.get(k)?.name.clone())).collect()
+    }
+
+    /// Their samples a second.
+    pub(super) fn rate_hz(&self) -> f64 {
+        self.header.rate_hz * self.per_frame as f64
+    }
+
+    /// What was done to them.
+    pub(super) fn note(&self) -> Option<String> {
+        self.averaged.then(|| format!("leads of several rates were averaged to {} Hz", self.rate_hz()))
+    }
+
+    /// Decodes every signal file; `rows` takes the kept signals in turn, none where one is not wanted.
+    pub(super) fn decode<'r>(&self, files: &Files, rows: impl Iterator<Item = Option<&'r mut [f64]>>) -> Result<()> {
+        let wanted = self.kept.iter().zip(rows).filter_map(|(k, row)| Some((*k, row?)));
+        let mut rows: Rows = wanted.collect();
+        files.groups.iter().try_for_each(|group| group.decode(files.frames, &mut rows, self.averaged))
+    }
 }

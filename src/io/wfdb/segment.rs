@@ -14,10 +14,10 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use ndarray::{s, Array2};
+use ndarray::Array2;
 
 use super::header::{Header, Segment};
-use super::record::assemble;
+use super::record::{Files, Plan};
 use super::{group, read_header};
 use crate::data::recording::Recording;
 use crate::error::{Fault, Result};
@@ -47,10 +47,10 @@ pub(super) fn join(header: &Header, folder: &Path) -> Result<Recording> {
     let widest = headers.values().map(|h| h.signals.iter().map(|s| s.per_frame).fold(0, u64::saturating_add)).max();
     budget.check(total.saturating_mul(widest.unwrap_or(1)))?;
     for segment in header.segments.iter().filter(|s| s.frames > 0) {
-        parts.push((segment, part(segment, header, &headers, folder)?));
+        parts.push(Part { segment, plan: plan(segment, header, &headers)? });
     }
     let leads = leads(layout, &parts)?;
-    stack(header, leads, &parts)
+    stack(header, leads, &parts, folder)
 }
 
 /// The header that lists the signals of a record of variable layout: a first segment without samples.
@@ -98,13 +98,13 @@ impl Budget {
     }
 }
 
-/// The recording of a segment; none for a gap.
-fn part(
-    segment: &Segment,
-    whole: &Header,
-    headers: &HashMap<&str, Header>,
-    folder: &Path,
-) -> Result<Option<Recording>> {
+/// A segment, and what its header makes of it: nothing of a gap.
+struct Part<'a> {
+    segment: &'a Segment,
+    plan: Option<Plan<'a>>,
+}
+
+fn plan<'a>(segment: &Segment, whole: &Header, headers: &'a HashMap<&str, Header>) -> Result<Option<Plan<'a>>> {
     let Some(header) = segment.name.as_deref().and_then(|name| headers.get(name)) else { return Ok(None) };
     let fault = || Fault::new(DOING, "").record(&header.name);
     if !header.segments.is_empty() {
@@ -117,54 +117,56 @@ fn part(
         let found = header.frames.unwrap_or(0);
         return Err(fault().field("samples").expected(format!("{} samples", segment.frames), found).into());
     }
-    let header = Header { frames: Some(segment.frames), ..header.clone() };
-    assemble(&header, folder).map(Some).map_err(|e| e.in_record(&header.name))
+    Plan::of(header).map(Some).map_err(|e| e.in_record(&header.name))
 }
 
 /// Names of the joined leads: those of the layout that any segment holds, else those of the segments, which must agree.
-fn leads(layout: Option<&Header>, parts: &[(&Segment, Option<Recording>)]) -> Result<Vec<String>> {
-    let recordings: Vec<&Recording> = parts.iter().filter_map(|(_, r)| r.as_ref()).collect();
-    let Some(first) = recordings.first() else {
+fn leads(layout: Option<&Header>, parts: &[Part]) -> Result<Vec<String>> {
+    let plans: Vec<(&Plan, Vec<String>)> =
+        parts.iter().filter_map(|part| part.plan.as_ref()).map(|p| (p, p.leads())).collect();
+    let Some((first, names)) = plans.first() else {
         return Err(Fault::new(DOING, "every segment is a gap").expected("a segment with samples", "none").into());
     };
-    for other in &recordings {
-        if other.rate_hz != first.rate_hz {
-            let fault = Fault::new(DOING, "the segments have different sampling rates").record(&other.id);
-            return Err(fault.expected(format!("{} Hz", first.rate_hz), other.rate_hz).into());
+    for (other, found) in &plans {
+        if other.per_frame != first.per_frame {
+            let fault = Fault::new(DOING, "the segments have different sampling rates").record(&other.header.name);
+            return Err(fault.expected(format!("{} Hz", first.rate_hz()), other.rate_hz()).into());
         }
-        if layout.is_none() && other.leads != first.leads {
-            let fault = Fault::new(DOING, "the segments have different signals").record(&other.id);
-            return Err(fault.expected(first.leads.join(", "), other.leads.join(", ")).into());
+        if layout.is_none() && found != names {
+            let fault = Fault::new(DOING, "the segments have different signals").record(&other.header.name);
+            return Err(fault.expected(names.join(", "), found.join(", ")).into());
         }
     }
-    let Some(layout) = layout else { return Ok(first.leads.clone()) };
-    let names = layout.signals.iter().map(|s| s.name.clone());
-    Ok(names.filter(|name| recordings.iter().any(|r| r.leads.contains(name))).collect())
+    let Some(layout) = layout else { return Ok(names.clone()) };
+    let all = layout.signals.iter().map(|s| s.name.clone());
+    Ok(all.filter(|name| plans.iter().any(|(_, names)| names.contains(name))).collect())
 }
 
-fn stack(header: &Header, leads: Vec<String>, parts: &[(&Segment, Option<Recording>)]) -> Result<Recording> {
-    let rate_hz = parts.iter().find_map(|(_, r)| r.as_ref()).map_or(header.rate_hz, |r| r.rate_hz);
-    let per_frame = (rate_hz / header.rate_hz).round().max(1.0) as u64;
+/// Decodes each segment into its place.
+fn stack(header: &Header, leads: Vec<String>, parts: &[Part], folder: &Path) -> Result<Recording> {
+    let per_frame = parts.iter().find_map(|part| part.plan.as_ref()).map_or(1, |plan| plan.per_frame);
     let length = |s: &Segment| usize::try_from(s.frames.saturating_mul(per_frame)).unwrap_or(usize::MAX);
-    let total = parts.iter().map(|(s, _)| length(s)).fold(0, usize::saturating_add); // `Budget` has bounded it
+    let total = parts.iter().map(|part| length(part.segment)).fold(0, usize::saturating_add); // `Budget` has bounded it
     let mut samples_mv = Array2::from_elem((leads.len(), total), f64::NAN);
     let mut at = 0;
-    let mut notes = Vec::new();
-    for (segment, recording) in parts {
+    let mut notes: Vec<String> = Vec::new();
+    for Part { segment, plan } in parts {
         let end = at + length(segment);
-        if let Some(recording) = recording {
-            for (name, row) in leads.iter().zip(samples_mv.rows_mut()) {
-                let Some(place) = recording.leads.iter().position(|l| l == name) else { continue };
-                row_slice(row, at, end).assign(&recording.samples_mv.row(place));
-            }
-            notes.extend(recording.notes.iter().filter(|n| !notes.contains(*n)).cloned().collect::<Vec<_>>());
+        if let Some(plan) = plan {
+            let rows = samples_mv.rows_mut().into_iter().map(|row| row.into_slice()?.get_mut(at..end));
+            let mut free: Vec<Option<&mut [f64]>> = rows.collect();
+            let row_of = |name: String| {
+                let place = leads.iter().zip(&free).position(|(lead, row)| *lead == name && row.is_some());
+                free.get_mut(place?)?.take()
+            };
+            let rows: Vec<Option<&mut [f64]>> = plan.leads().into_iter().map(row_of).collect();
+            let files = Files::of(plan.header, folder, Some(segment.frames));
+            let decoded = files.and_then(|files| plan.decode(&files, rows.into_iter()));
+            decoded.map_err(|e| e.in_record(&plan.header.name))?;
+            notes.extend(plan.note().filter(|note| !notes.contains(note)));
         }
         at = end;
     }
-    let recording = Recording::new(&header.name, leads, rate_hz, samples_mv)?;
+    let recording = Recording::new(&header.name, leads, header.rate_hz * per_frame as f64, samples_mv)?;
     Ok(notes.into_iter().fold(recording, Recording::note))
-}
-
-fn row_slice(row: ndarray::ArrayViewMut1<f64>, start: usize, end: usize) -> ndarray::ArrayViewMut1<f64> {
-    row.slice_move(s![start..end])
 }
