@@ -8,11 +8,13 @@
 //! lower digits do not get shorter: planes that look like that are stored as they are, which a zlib stream may hold beside
 //! deflated ones.
 
+use std::cell::RefCell;
+
 use fdeflate::Decompressor;
 use hdf5::datatype::ByteOrder;
 use hdf5::filters::Filter;
 use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
-use hdf5::Dataset;
+use hdf5::{Dataset, H5Type};
 use simd_adler32::Adler32;
 
 use super::deflate::Deflate;
@@ -26,23 +28,46 @@ const DENSE: f64 = 7.9;
 const HEADER: [u8; 2] = [0x78, 0x01];
 /// Deflate shrinks by 1032 at most.
 const SHRINK: usize = 1032;
+/// Most bytes that a thread keeps to inflate into.
+const KEPT: usize = 4 << 20;
 /// Every so many bytes are looked at.
 const STRIDE: usize = 7;
 
 /// Whether the library moves chunks as they are stored, and says how long they are (1.10.5).
 pub(super) const MOVES: bool = cfg!(hdf5_chunks);
 
-/// Packs numbers of `width` bytes into a zlib stream: header, blocks, checksum.
-pub(super) fn pack(bytes: &[u8], width: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len() + bytes.len() / 64 + 256);
+/// A number of a large dataset, at most four bytes wide.
+pub trait Number: H5Type + Copy + Send {
+    /// Its byte at this place, as the processor keeps them.
+    fn byte<const PLACE: usize>(self) -> u8;
+}
+
+macro_rules! number {
+    ($($kind:ty),*) => {
+        $(impl Number for $kind {
+            #[inline(always)]
+            fn byte<const PLACE: usize>(self) -> u8 {
+                self.to_ne_bytes().get(PLACE).copied().unwrap_or(0)
+            }
+        })*
+    };
+}
+number!(f32, i32, u8);
+
+/// Packs numbers into a zlib stream: header, blocks, checksum.
+pub(super) fn pack<T: Number>(numbers: &[T]) -> Vec<u8> {
+    let size = size_of_val(numbers);
+    let mut out = Vec::with_capacity(size + size / 64 + 256);
     out.extend(HEADER);
     let (mut checksum, mut deflate) = (Adler32::new(), Deflate::after(out));
-    let mut plane = Vec::with_capacity(bytes.len() / width.max(1));
-    for number in 0..width.max(1) {
+    let mut plane = Vec::with_capacity(numbers.len());
+    for place in 0..size_of::<T>() {
         plane.clear();
-        match width {
-            4 => vectorise(Plane { bytes, number, plane: &mut plane }),
-            _ => plane.extend(bytes.iter().skip(number).step_by(width.max(1))),
+        match place {
+            0 => vectorise(Plane::<T, 0> { numbers, plane: &mut plane }),
+            1 => vectorise(Plane::<T, 1> { numbers, plane: &mut plane }),
+            2 => vectorise(Plane::<T, 2> { numbers, plane: &mut plane }),
+            _ => vectorise(Plane::<T, 3> { numbers, plane: &mut plane }),
         }
         checksum.write(&plane);
         if is_dense(&plane) {
@@ -56,21 +81,18 @@ pub(super) fn pack(bytes: &[u8], width: usize) -> Vec<u8> {
     out
 }
 
-/// One byte of every number of four.
-struct Plane<'a> {
-    bytes: &'a [u8],
-    number: usize,
+/// One byte of every number.
+struct Plane<'a, T, const PLACE: usize> {
+    numbers: &'a [T],
     plane: &'a mut Vec<u8>,
 }
 
-impl Plain for Plane<'_> {
+impl<T: Number, const PLACE: usize> Plain for Plane<'_, T, PLACE> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        let Plane { bytes, number, plane } = self;
-        let word = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_le_bytes);
-        plane.extend(bytes.chunks_exact(4).map(|bytes| (word(bytes) >> (8 * number)) as u8));
+        self.plane.extend(self.numbers.iter().map(|number| number.byte::<PLACE>()));
     }
 }
 
@@ -143,32 +165,32 @@ pub(super) fn store(_: &Dataset, _: usize, _: &[u8]) -> hdf5::Result<()> {
 pub(super) struct Packing {
     shuffle: bool,
     deflate: bool,
-    number: Number,
+    kind: Kind,
     /// Numbers of a record.
     count: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Number {
+enum Kind {
     F32,
     F64,
     I16,
 }
 
-impl Number {
+impl Kind {
     fn width(self) -> usize {
         match self {
-            Number::I16 => 2,
-            Number::F32 => 4,
-            Number::F64 => 8,
+            Kind::I16 => 2,
+            Kind::F32 => 4,
+            Kind::F64 => 8,
         }
     }
 
     fn value(self, bytes: &[u8]) -> f64 {
         match (self, bytes) {
-            (Number::F32, &[a, b, c, d]) => f64::from(f32::from_le_bytes([a, b, c, d])),
-            (Number::I16, &[a, b]) => f64::from(i16::from_le_bytes([a, b])),
-            (Number::F64, &[a, b, c, d, e, f, g, h]) => f64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            (Kind::F32, &[a, b, c, d]) => f64::from(f32::from_le_bytes([a, b, c, d])),
+            (Kind::I16, &[a, b]) => f64::from(i16::from_le_bytes([a, b])),
+            (Kind::F64, &[a, b, c, d, e, f, g, h]) => f64::from_le_bytes([a, b, c, d, e, f, g, h]),
             _ => f64::NAN,
         }
     }
@@ -179,11 +201,11 @@ impl Packing {
     pub(super) fn of(dataset: &Dataset) -> Option<Packing> {
         let (shape, chunk) = (dataset.shape(), dataset.chunk()?);
         let is_one = MOVES && chunk.first() == Some(&1) && chunk.get(1..) == shape.get(1..);
-        let kind = dataset.dtype().ok()?;
-        let number = match kind.to_descriptor().ok()? {
-            TypeDescriptor::Float(FloatSize::U4) => Number::F32,
-            TypeDescriptor::Float(FloatSize::U8) => Number::F64,
-            TypeDescriptor::Integer(IntSize::U2) => Number::I16,
+        let stored_as = dataset.dtype().ok()?;
+        let kind = match stored_as.to_descriptor().ok()? {
+            TypeDescriptor::Float(FloatSize::U4) => Kind::F32,
+            TypeDescriptor::Float(FloatSize::U8) => Kind::F64,
+            TypeDescriptor::Integer(IntSize::U2) => Kind::I16,
             _ => return None,
         };
         let (shuffle, deflate) = match dataset.filters().as_slice() {
@@ -194,38 +216,45 @@ impl Packing {
             _ => return None,
         };
         let count = shape.iter().skip(1).try_fold(1usize, |n, d| n.checked_mul(*d))?;
-        let packing = Packing { shuffle, deflate, number, count };
-        (is_one && kind.byte_order() == ByteOrder::LittleEndian).then_some(packing)
+        let packing = Packing { shuffle, deflate, kind, count };
+        (is_one && stored_as.byte_order() == ByteOrder::LittleEndian).then_some(packing)
     }
 
     /// The numbers of a stored chunk; none where it is not what it should be: the library says what is wrong.
     pub(super) fn unpack(&self, stored: &[u8]) -> Option<Vec<f64>> {
-        let width = self.number.width();
-        let size = self.count.checked_mul(width)?;
-        let inflated;
-        let bytes = if self.deflate {
-            if size / SHRINK > stored.len() {
-                return None; // before anything is allocated
+        let size = self.count.checked_mul(self.kind.width())?;
+        if !self.deflate {
+            return self.values(stored);
+        }
+        if size / SHRINK > stored.len() {
+            return None; // before anything is allocated
+        }
+        ROOM.with_borrow_mut(|room| {
+            let values = inflate(stored, size, room).and_then(|bytes| self.values(bytes));
+            if room.len() > KEPT {
+                *room = Vec::new();
             }
-            inflated = inflate(stored, size)?;
-            inflated.as_slice()
-        } else {
-            stored
-        };
-        if bytes.len() != size {
+            values
+        })
+    }
+
+    /// The numbers of inflated bytes.
+    fn values(&self, bytes: &[u8]) -> Option<Vec<f64>> {
+        let width = self.kind.width();
+        if bytes.len() != self.count.checked_mul(width)? {
             return None;
         }
         if !self.shuffle {
-            return Some(bytes.chunks_exact(width).map(|bytes| self.number.value(bytes)).collect());
+            return Some(bytes.chunks_exact(width).map(|bytes| self.kind.value(bytes)).collect());
         }
         let planes: Vec<&[u8]> = bytes.chunks_exact(self.count.max(1)).collect();
         match planes.as_slice() {
-            [a, b, c, d] if self.number == Number::F32 => Some(vectorise(Unshuffled { planes: [a, b, c, d] })),
+            [a, b, c, d] if self.kind == Kind::F32 => Some(vectorise(Unshuffled { planes: [a, b, c, d] })),
             planes => {
                 let mut number = [0u8; 8];
                 let value = |n: usize| {
                     number.iter_mut().zip(planes).for_each(|(byte, plane)| *byte = plane.get(n).copied().unwrap_or(0));
-                    self.number.value(number.get(..width).unwrap_or_default())
+                    self.kind.value(number.get(..width).unwrap_or_default())
                 };
                 Some((0..self.count).map(value).collect())
             }
@@ -233,20 +262,28 @@ impl Packing {
     }
 }
 
-/// Inflates a zlib stream of `size` bytes; none where it is damaged or has another size.
-fn inflate(stored: &[u8], size: usize) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; size.checked_add(1)?]; // one more, so that what is too long is seen
+thread_local! {
+    /// Where a thread inflates: the same memory again and again stays in its cache.
+    static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Inflates a zlib stream of `size` bytes into `room`; none where it is damaged or has another size.
+fn inflate<'a>(stored: &[u8], size: usize, room: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+    let most = size.checked_add(1)?; // one more, so that what is too long is seen
+    if room.len() < most {
+        room.resize(most, 0);
+    }
+    let room = room.get_mut(..most)?;
     let (mut inflate, mut taken, mut made) = (Decompressor::new(), 0, 0);
     while !inflate.is_done() {
-        let (read, written) = inflate.read(stored.get(taken..)?, &mut bytes, made, true).ok()?;
+        let (read, written) = inflate.read(stored.get(taken..)?, room, made, true).ok()?;
         (taken, made) = (taken + read, made + written);
         let stands = (read, written) == (0, 0) && !inflate.is_done();
         if made > size || stands {
             return None;
         }
     }
-    bytes.truncate(made);
-    Some(bytes)
+    room.get(..made)
 }
 
 #[cfg(hdf5_chunks)]
@@ -265,7 +302,7 @@ pub(super) fn load(dataset: &Dataset, at: usize, most: u64) -> Option<Vec<u8>> {
     // SAFETY: as in `store`; the size is written to a number of the type that the library takes.
     let code = unsafe { H5Dget_chunk_storage_size(dataset.id(), offset.as_ptr(), &mut size) };
     let size = usize::try_from(size).ok().filter(|n| code >= 0 && *n > 0 && *n as u64 <= most)?;
-    let mut stored = vec![0u8; size];
+    let mut stored = Vec::<u8>::with_capacity(size);
     // SAFETY: the buffer has the size that the library just said, and nobody else uses the library in between.
     let code = unsafe {
         hdf5_sys::h5d::H5Dread_chunk1(
@@ -276,7 +313,12 @@ pub(super) fn load(dataset: &Dataset, at: usize, most: u64) -> Option<Vec<u8>> {
             stored.as_mut_ptr().cast(),
         )
     };
-    (code >= 0 && mask == 0).then_some(stored)
+    if code < 0 || mask != 0 {
+        return None;
+    }
+    // SAFETY: the library has written all of it, and said so.
+    unsafe { stored.set_len(size) };
+    Some(stored)
 }
 
 /// The same for a library that cannot.
@@ -305,7 +347,7 @@ mod tests {
     }
 
     fn packing(deflate: bool, count: usize) -> Packing {
-        Packing { shuffle: true, deflate, number: Number::F32, count }
+        Packing { shuffle: true, deflate, kind: Kind::F32, count }
     }
 
     #[test]
@@ -313,7 +355,7 @@ mod tests {
         let bytes: Vec<u8> = numbers().iter().flat_map(|v| v.to_le_bytes()).collect();
         let plane = |number: usize| bytes.iter().skip(number).step_by(4).copied().collect::<Vec<u8>>();
         assert_eq!([0, 1, 2, 3].map(|number| is_dense(&plane(number))), [true, true, false, false]);
-        let packed = pack(&bytes, 4);
+        let packed = pack(&numbers());
         assert!((140_000..220_000).contains(&packed.len()), "{}", packed.len());
         assert_eq!(packed[..7], [0x78, 0x01, 0, 0xff, 0xff, 0, 0]); // a block of 65,535 bytes
         let mut unpacked = Vec::new();
@@ -324,18 +366,17 @@ mod tests {
     #[test]
     fn what_is_packed_is_unpacked() {
         for x in [numbers(), vec![0.0; 5000], vec![1.5], vec![]] {
-            let bytes: Vec<u8> = x.iter().flat_map(|v| v.to_le_bytes()).collect();
-            let packed = pack(&bytes, 4);
+            let packed = pack(&x);
             let found = packing(true, x.len()).unpack(&packed);
             assert_eq!(found.unwrap(), x.iter().map(|v| f64::from(*v)).collect::<Vec<_>>());
-            assert!(x.len() < 5000 || packed.len() < bytes.len(), "{} of {}", packed.len(), bytes.len());
+            assert!(x.len() < 5000 || packed.len() < 4 * x.len(), "{} of {}", packed.len(), 4 * x.len());
         }
     }
 
     #[test]
     fn what_is_too_long_too_short_or_damaged_is_left_to_the_library() {
         let bytes: Vec<u8> = numbers().iter().flat_map(|v| v.to_le_bytes()).collect();
-        let packed = pack(&bytes, 4);
+        let packed = pack(&numbers());
         assert!(packing(true, 70_000).unpack(&packed).is_some());
         for count in [69_999, 70_001, usize::MAX] {
             assert!(packing(true, count).unpack(&packed).is_none(), "{count}");
@@ -348,7 +389,7 @@ mod tests {
 
     #[test]
     fn unshuffled_whole_numbers_are_read() {
-        let plain = Packing { shuffle: false, deflate: false, number: Number::I16, count: 2 };
+        let plain = Packing { shuffle: false, deflate: false, kind: Kind::I16, count: 2 };
         assert_eq!(plain.unpack(&[1, 0, 0xfe, 0xff]).unwrap(), [1.0, -2.0]);
         let shuffled = Packing { shuffle: true, ..plain };
         assert_eq!(shuffled.unpack(&[1, 0xfe, 0, 0xff]).unwrap(), [1.0, -2.0]);

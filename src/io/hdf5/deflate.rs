@@ -128,7 +128,7 @@ fn parse(block: &[u8]) -> (Vec<u16>, [u32; SYMBOLS]) {
         if after.first() != Some(&byte) {
             continue;
         }
-        let same = after.iter().take_while(|next| **next == byte).count();
+        let same = same(after, byte);
         let repeated = if same < REPEAT[0] { 0 } else { same };
         let mut left = repeated;
         while left >= REPEAT[0] {
@@ -141,6 +141,19 @@ fn parse(block: &[u8]) -> (Vec<u16>, [u32; SYMBOLS]) {
     }
     counts[END] = 1;
     (symbols, counts)
+}
+
+/// How many bytes at the beginning are this one; eight are compared at a time.
+fn same(bytes: &[u8], byte: u8) -> usize {
+    let eight = u64::from_le_bytes([byte; 8]);
+    let (pieces, rest) = bytes.as_chunks();
+    for (n, piece) in pieces.iter().enumerate() {
+        let differ = u64::from_le_bytes(*piece) ^ eight;
+        if differ != 0 {
+            return 8 * n + differ.trailing_zeros() as usize / 8;
+        }
+    }
+    8 * pieces.len() + rest.iter().take_while(|next| **next == byte).count()
 }
 
 /// Symbol, extra bits and their number for a repeat of this length (3.2.5).

@@ -8,7 +8,7 @@ use hdf5::types::VarLenUnicode;
 use hdf5::{Dataset, File, H5Type, Hyperslab, Location, Selection, SliceOrIndex};
 use ndarray::{Array1, ArrayView, ArrayViewD, Axis, Dimension};
 
-use super::chunk::{pack, store, LEVEL, MOVES};
+use super::chunk::{pack, store, Number, LEVEL, MOVES};
 use super::FORMAT_VERSION;
 use crate::data::Provenance;
 use crate::error::{Error, Fault, Result};
@@ -34,27 +34,6 @@ enum Column {
     /// Lists of different lengths, padded with -1.
     Ragged(Vec<Vec<i32>>),
 }
-
-/// A number of a large dataset.
-pub trait Number: H5Type + Clone {
-    /// The bytes of numbers, as the processor keeps them.
-    fn bytes(values: &[Self]) -> Vec<u8>;
-}
-
-macro_rules! number {
-    ($($kind:ty),*) => {
-        $(impl Number for $kind {
-            fn bytes(values: &[Self]) -> Vec<u8> {
-                const WIDTH: usize = size_of::<$kind>();
-                let mut bytes = vec![0; WIDTH * values.len()];
-                let places = bytes.chunks_exact_mut(WIDTH).zip(values);
-                places.for_each(|(place, value)| place.copy_from_slice(&value.to_ne_bytes()));
-                bytes
-            }
-        })*
-    };
-}
-number!(f32, i32, u8);
 
 /// A chunk on its way: its dataset, its record, its packed bytes.
 type Packed = (String, usize, Vec<u8>);
@@ -160,12 +139,13 @@ impl Writer {
         if !MOVES || values.len() < SMALL {
             return fill(dataset, self.records, &values).map_err(wrap(&self.output));
         }
-        let bytes = T::bytes(values.as_standard_layout().as_slice().unwrap_or_default());
+        let standard = values.as_standard_layout();
+        let record = standard.as_slice().unwrap_or_default().to_vec();
         while !self.packing.has_room() {
             self.store_next()?;
         }
         let (name, at) = (name.to_owned(), self.records);
-        self.packing.push(bytes.len(), move || (name, at, pack(&bytes, size_of::<T>())));
+        self.packing.push(size_of_val(record.as_slice()), move || (name, at, pack(&record)));
         Ok(())
     }
 
