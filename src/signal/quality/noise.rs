@@ -11,7 +11,7 @@ use ndarray::ArrayView2;
 
 use crate::data::ecg::Lead;
 use crate::kernel::simd::{vectorise, Plain};
-use crate::signal::lane::{slices, Lanes, BLOCK, LANES};
+use crate::signal::lane::{slices, BLOCK, LANES};
 use crate::signal::rpeak::median;
 use crate::signal::statistic::{count, extremes};
 
@@ -33,6 +33,10 @@ pub struct Noise {
     /// The lead that has it.
     pub muscle_lead: Lead,
 }
+
+/// One sample of every lead, uV. Twice as many fit a vector and the cache as would in 64 bits; what that rounds away is far below
+/// what a lead is noisy by.
+type Lanes = [f32; LANES];
 
 /// Measures all leads; both arrays are leads x samples at the same rate.
 pub fn measure(unfiltered: ArrayView2<f64>, clean: ArrayView2<f64>, rate_hz: f64) -> Noise {
@@ -71,7 +75,7 @@ pub fn measure(unfiltered: ArrayView2<f64>, clean: ArrayView2<f64>, rate_hz: f64
     let width = (0.05 * rate_hz).max(1.0) as usize;
     let pieces = vectorise(Powers { signals: &mut fast, mains: &mains, width });
     for (k, lead) in Lead::ALL.into_iter().enumerate() {
-        let muscle = median(pieces.iter().map(|piece| piece[k].sqrt()).collect());
+        let muscle = median(pieces.iter().map(|piece| f64::from(piece[k]).sqrt()).collect());
         if muscle > noise.muscle_uv {
             (noise.muscle_uv, noise.muscle_lead) = (muscle, lead);
         }
@@ -101,14 +105,14 @@ impl Plain for Rest<'_> {
     #[inline(always)]
     fn run(self) -> Vec<Lanes> {
         let mut rest = Vec::with_capacity(self.samples);
-        let mut block = [[0.0; LANES]; BLOCK];
+        let mut block = [[0f32; LANES]; BLOCK];
         for start in (0..self.samples).step_by(BLOCK) {
             let end = (start + BLOCK).min(self.samples);
             for (lane, (before, after)) in self.before.iter().zip(self.after).enumerate() {
                 let first = before.first().zip(after.first()).map_or(0.0, |(a, b)| a - b);
                 let [before, after] = [before, after].map(|row| row.get(start..end).unwrap_or_default());
                 for (place, (a, b)) in block.iter_mut().zip(before.iter().zip(after)) {
-                    place[lane] = 1000.0 * (a - b - first);
+                    place[lane] = (1000.0 * (a - b - first)) as f32;
                 }
             }
             rest.extend_from_slice(block.get(..end - start).unwrap_or_default());
@@ -123,7 +127,7 @@ type Parts = [Lanes; 2];
 /// What a moving mean says of signals, and the parts of what is left.
 struct Figures {
     /// Root mean square of the moving mean about its own mean.
-    wander_uv: Lanes,
+    wander_uv: [f64; LANES],
     /// The parts of each sine, at its frequency and at its neighbours.
     products: Vec<[Parts; 3]>,
 }
@@ -146,12 +150,13 @@ impl Plain for Split<'_> {
         for v in rest.iter().take(half) {
             add(&mut around, v, 1.0);
         }
-        let (mut sum, mut squares) = ([0.0; LANES], [0.0; LANES]);
+        let (mut sum, mut squares) = ([0f64; LANES], [0f64; LANES]);
         let mut products = vec![[[[0.0; LANES]; 2]; 3]; sines.len()];
         let mut gone = vec![[0.0; LANES]; half + 1]; // what the mean loses next: sample n in place n mod (half + 1)
         let mut place = 0;
         for start in (0..samples).step_by(BLOCK) {
             let block = start..(start + BLOCK).min(samples);
+            let (mut block_sum, mut block_squares) = ([0f32; LANES], [0f32; LANES]);
             for n in block.clone() {
                 if let Some(next) = rest.get(n + half) {
                     add(&mut around, next, 1.0);
@@ -162,13 +167,17 @@ impl Plain for Split<'_> {
                 }
                 *lost = *v;
                 place = if place == half { 0 } else { place + 1 };
-                let share = 1.0 / ((n + half + 1).min(samples) - n.saturating_sub(half)) as f64;
+                let share = 1.0 / ((n + half + 1).min(samples) - n.saturating_sub(half)) as f32;
                 for k in 0..LANES {
                     let slow = share * around[k];
                     v[k] -= slow;
-                    sum[k] += slow;
-                    squares[k] += slow * slow;
+                    block_sum[k] += slow;
+                    block_squares[k] += slow * slow;
                 }
+            }
+            for k in 0..LANES {
+                sum[k] += f64::from(block_sum[k]);
+                squares[k] += f64::from(block_squares[k]);
             }
             // While the block is in the nearest cache.
             let signals = rest.get(block.clone()).unwrap_or_default();
@@ -185,7 +194,7 @@ impl Plain for Split<'_> {
 }
 
 #[inline(always)]
-fn add(sum: &mut Lanes, by: &Lanes, sign: f64) {
+fn add(sum: &mut Lanes, by: &Lanes, sign: f32) {
     for k in 0..LANES {
         sum[k] += sign * by[k];
     }
@@ -193,7 +202,7 @@ fn add(sum: &mut Lanes, by: &Lanes, sign: f64) {
 
 /// Adds the products of every signal with a cosine and a sine.
 #[inline(always)]
-fn add_products([with_cos, with_sin]: &mut Parts, signals: &[Lanes], table: &[[f64; 2]]) {
+fn add_products([with_cos, with_sin]: &mut Parts, signals: &[Lanes], table: &[[f32; 2]]) {
     let (mut of_cos, mut of_sin) = (*with_cos, *with_sin);
     for (v, [cos, sin]) in signals.iter().zip(table) {
         for k in 0..LANES {
@@ -205,7 +214,7 @@ fn add_products([with_cos, with_sin]: &mut Parts, signals: &[Lanes], table: &[[f
 }
 
 /// What the parts of one frequency would be, had the parts of another been taken out of the signals before.
-fn without(products: &mut Parts, parts: &Parts, overlap: &[[f64; 2]; 2]) {
+fn without(products: &mut Parts, parts: &Parts, overlap: &[[f32; 2]; 2]) {
     let [of_cos, of_sin] = parts;
     for (products, [with_cos, with_sin]) in products.iter_mut().zip(overlap) {
         products.iter_mut().zip(of_cos.iter().zip(of_sin)).for_each(|(p, (c, s))| *p -= c * with_cos + s * with_sin);
@@ -213,9 +222,9 @@ fn without(products: &mut Parts, parts: &Parts, overlap: &[[f64; 2]; 2]) {
 }
 
 /// Of every signal the amplitude of a sine where it stands out among its neighbours, else 0.
-fn amplitudes([here, below, above]: &[Parts; 3], samples: usize) -> Lanes {
+fn amplitudes([here, below, above]: &[Parts; 3], samples: usize) -> [f64; LANES] {
     let scale = (2.0 / samples.max(1) as f64).sqrt();
-    let size = |[cos, sin]: &Parts, k: usize| scale * cos[k].hypot(sin[k]);
+    let size = |[cos, sin]: &Parts, k: usize| scale * f64::from(cos[k]).hypot(f64::from(sin[k]));
     std::array::from_fn(|k| {
         let beside = size(below, k).max(size(above, k));
         if size(here, k) > 3.0 * beside {
@@ -248,18 +257,18 @@ impl Plain for Powers<'_> {
                     }
                 }
             }
-            let mut sum = [0.0; LANES];
+            let mut sum = [0f32; LANES];
             for v in piece.iter() {
                 sum.iter_mut().zip(v).for_each(|(sum, v)| *sum += v * v);
             }
-            powers.push(sum.map(|sum| sum / piece.len() as f64));
+            powers.push(sum.map(|sum| sum / piece.len() as f32));
         }
         powers
     }
 }
 
 /// Cosine and sine of a frequency, one pair a sample, scaled so that the product of each with itself is 1.
-type Table = Vec<[f64; 2]>;
+type Table = Vec<[f32; 2]>;
 
 fn table(hz: f64, rate_hz: f64, samples: usize) -> Table {
     let (turn_sin, turn_cos) = (TAU * hz / rate_hz).sin_cos();
@@ -267,7 +276,7 @@ fn table(hz: f64, rate_hz: f64, samples: usize) -> Table {
     let mut next = || {
         let [c, s] = now;
         now = [c * turn_cos - s * turn_sin, s * turn_cos + c * turn_sin]; // one product is faster than a sine
-        [c, s]
+        [c as f32, s as f32]
     };
     (0..samples).map(|_| next()).collect()
 }
@@ -278,7 +287,7 @@ struct Sine {
     /// The frequency, and its neighbours 3 Hz below and above.
     tables: [Table; 3],
     /// For each mains frequency that is taken out before: products of its cosine and sine with those of the three tables.
-    overlaps: Vec<[[[f64; 2]; 2]; 3]>,
+    overlaps: Vec<[[[f32; 2]; 2]; 3]>,
 }
 
 /// The mains frequencies that a rate has room for: those of the last record, where rate and length are the same.
@@ -303,7 +312,9 @@ fn sines(rate_hz: f64, samples: usize) -> Arc<Vec<Sine>> {
 impl Sine {
     fn new(hz: f64, rate_hz: f64, samples: usize, before: &[Sine]) -> Sine {
         let tables = [hz, hz - 3.0, hz + 3.0].map(|hz| table(hz, rate_hz, samples));
-        let product = |a: &Table, i: usize, b: &Table, j: usize| a.iter().zip(b).map(|(a, b)| a[i] * b[j]).sum::<f64>();
+        let product = |a: &Table, i: usize, b: &Table, j: usize| {
+            a.iter().zip(b).map(|(a, b)| f64::from(a[i]) * f64::from(b[j])).sum::<f64>() as f32
+        };
         let overlap = |one: &Table, other: &Table| [0, 1].map(|i| [0, 1].map(|j| product(one, i, other, j)));
         let of = |Sine { tables: [here, ..], .. }: &Sine| tables.each_ref().map(|table| overlap(table, here));
         let overlaps = before.iter().map(of).collect();
