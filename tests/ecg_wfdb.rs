@@ -1,12 +1,14 @@
-//! Damaged WFDB records of the kinds that tests/formats.rs does not damage: segments, compressed and packed signals.
+//! WFDB records of kinds that tests/formats.rs does not read: each storage format alone, large ones; and damaged ones: segments,
+//! compressed and packed signals.
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use ecgflow::io::ReadOptions;
 
-use crate::formats::{peak_memory, read_all, Random};
-use crate::program::{root, shared};
+use crate::formats::{peak_memory, read_all, read_one, Random};
+use crate::program::{measure, root, shared, skipped, text};
 
 /// Reads `header` `times` times, each time with another damaged copy of `name` beside it.
 fn damage(folder: &Path, header: &Path, name: &str, times: usize) -> (usize, usize) {
@@ -61,4 +63,90 @@ fn damaged_flac_streams_are_errors_not_panics_and_take_no_memory() {
     }
     let grown = peak_memory().saturating_sub(before);
     assert!(grown < 512 << 20, "memory grew by {grown} bytes");
+}
+
+/// Two signals of 200 samples, at most 100 apart from sample to sample, and their bytes in a format, signal by signal in turn.
+fn stored(format: u32) -> (Vec<[i32; 2]>, Vec<u8>) {
+    let wave = |n: i32, turn: f64| (100.0 * (f64::from(n) / turn).sin()).round() as i32;
+    let frames: Vec<[i32; 2]> = (0..200).map(|n| [wave(n, 9.0), wave(n + 3, 17.0)]).collect();
+    let mut last = [0, 0]; // as the header says
+    let mut bytes = Vec::new();
+    for frame in &frames {
+        for (value, last) in frame.iter().zip(&mut last) {
+            match format {
+                8 => bytes.push((value - *last) as i8 as u8),
+                80 => bytes.push((value + 128) as u8),
+                16 => bytes.extend((*value as i16).to_le_bytes()),
+                61 => bytes.extend((*value as i16).to_be_bytes()),
+                160 => bytes.extend(((value + 32_768) as u16).to_le_bytes()),
+                24 => bytes.extend(&value.to_le_bytes()[..3]),
+                _ => bytes.extend(value.to_le_bytes()),
+            }
+            *last = *value;
+        }
+    }
+    (frames, bytes)
+}
+
+#[test]
+fn each_format_alone_is_read_as_the_reference_reader_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let formats = [8, 16, 24, 32, 61, 80, 160];
+    for format in formats {
+        let (frames, bytes) = stored(format);
+        let line = |name: &str, lead: usize| {
+            let sum: i32 = frames.iter().map(|frame| frame[lead]).sum();
+            format!("{format}.dat {format} 200/mV 12 0 0 {} 0 {name}\n", sum as i16)
+        };
+        let header = format!("{format} 2 500 200\n{}{}", line("I", 0), line("II", 1));
+        fs::write(folder.path().join(format!("{format}.hea")), header).unwrap();
+        fs::write(folder.path().join(format!("{format}.dat")), bytes).unwrap();
+        let found = read_one(&folder.path().join(format!("{format}.hea")));
+        for (lead, row) in found.samples_mv.rows().into_iter().enumerate() {
+            let expected: Vec<f64> = frames.iter().map(|frame| f64::from(frame[lead]) / 200.0).collect();
+            assert!(
+                row.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-12),
+                "format {format}, lead {lead}: {row}"
+            );
+            assert_eq!(row.len(), expected.len());
+        }
+    }
+    let mut python = Command::new("python3");
+    python.env("PYTHONPATH", root().join("target/setup/wfdb")).current_dir(folder.path());
+    let output = python.arg(root().join("tests/wfdb_values.py")).args(formats.map(|f| f.to_string())).output();
+    let Some(output) = output.ok().filter(|output| output.status.code() != Some(3)) else {
+        assert!(std::env::var_os("CI").is_none(), "CI must have wfdb");
+        return skipped("python3 has no wfdb");
+    };
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said: Vec<Vec<[f64; 2]>> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(said.len(), formats.len());
+    for (format, theirs) in formats.into_iter().zip(said) {
+        let ours = read_one(&folder.path().join(format!("{format}.hea"))).samples_mv;
+        let apart =
+            |(n, frame): (usize, &[f64; 2])| (0..2).map(|k| (ours[[k, n]] - frame[k]).abs()).fold(0.0, f64::max);
+        let furthest = theirs.iter().enumerate().map(apart).fold(0.0, f64::max);
+        println!("result wfdb format {format} against wfdb: furthest {furthest:.2e} mV, one step is 5.00e-3 mV");
+        assert!(theirs.len() == ours.ncols() && furthest < 1e-9, "format {format}: {furthest}");
+    }
+}
+
+#[test]
+fn a_large_record_takes_four_times_its_file_and_64_mb_at_most() {
+    let folder = tempfile::tempdir().unwrap();
+    let (frames, leads) = (2_000_000u64, ["I", "II", "V1", "V2", "V3", "V4", "V5", "V6"]);
+    let size = 2 * frames * leads.len() as u64;
+    fs::File::create(folder.path().join("r.dat")).unwrap().set_len(size).unwrap(); // zeros that take no room
+    let lines: String = leads.map(|lead| format!("r.dat 16 1000/mV 16 0 0 0 0 {lead}\n")).concat();
+    fs::write(folder.path().join("r.hea"), format!("r 8 500 {frames}\n{lines}")).unwrap();
+    let whole = format!("s/3 8 500 {}\nr {frames}\n~ 10\nr {frames}\n", 2 * frames + 10);
+    fs::write(folder.path().join("s.hea"), whole).unwrap();
+    // Of two segments the record is twice as long as the file: each of its samples still stands in memory once.
+    for (name, most) in [("r", 4 * size + (64 << 20)), ("s", 8 * size + (64 << 20))] {
+        let (output, peak) = measure(&format!("ecg-prep {name}.hea --check --window 0"), folder.path());
+        let said = text(&output.stdout);
+        assert!(said.contains("flat-lead"), "{said}{}", text(&output.stderr));
+        println!("result wfdb memory {name}: {} MB for a file of {} MB, bar {} MB", peak >> 20, size >> 20, most >> 20);
+        assert!(peak > 4 * size && peak <= most, "{name}: {peak} bytes, at most {most}");
+    }
 }

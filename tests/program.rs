@@ -51,6 +51,23 @@ pub fn feed(words: &str, folder: &Path, input: &[u8]) -> Output {
     output
 }
 
+/// Runs `words` in `folder`; what came of it, and the most memory that the program held, bytes.
+pub fn measure(words: &str, folder: &Path) -> (Output, u64) {
+    let mut split = words.split_whitespace();
+    let mut command = program(split.next().unwrap(), folder);
+    let mut child = command.args(split).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        let said = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = said.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib: Option<u64> = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+        peak = peak.max(kib.unwrap_or(0) << 10);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    (child.wait_with_output().unwrap(), peak)
+}
+
 /// A line of bash in `folder`, the programs on its PATH, failing where any part of a pipe fails.
 pub fn shell(line: &str, folder: &Path) -> Output {
     let path = format!("{}:{}", bin().display(), std::env::var("PATH").unwrap_or_default());
