@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use claxon::{FlacReader, FlacReaderOptions};
+use claxon::{Block, FlacReader, FlacReaderOptions};
 
 use super::header::{Header, Signal};
 use super::sample::Format;
@@ -13,8 +14,10 @@ use crate::error::{Error, Fault, Result};
 use crate::io::Unit;
 
 const DOING: &str = "reading WFDB signal file";
-/// Most samples a compressed file may unfold to: so many in any case, so many for each of its bytes, so many at all.
-const UNFOLDED: [u64; 3] = [1 << 22, 32, 1 << 26];
+/// Most samples a compressed file may unfold to; its size sets no limit, for a still signal takes next to nothing.
+const UNFOLDED: u64 = 1 << 26;
+/// So many samples are believed of a compressed file. Of more it is first looked whether they are there.
+const BELIEVED: u64 = 1 << 22;
 /// Samples that are read at a time; whole frames, so it may be more.
 const PIECE: u64 = 1 << 16;
 /// A frame more or less of this many does not begin within a byte, nor within a group of samples, in any format.
@@ -84,16 +87,18 @@ impl Group<'_> {
     pub(super) fn check(&self, frames: u64) -> Result<()> {
         let samples = frames.checked_mul(self.width);
         if self.format.is_compressed() {
-            let [always, each, most] = UNFOLDED;
-            let most = self.size.saturating_mul(each).saturating_add(always).min(most);
-            if samples.is_some_and(|n| n <= most) {
-                return Ok(());
-            }
-            let fault = self.fault("a compressed signal file unfolds to too many samples");
-            let fault = fault.expected(format!("at most {most} samples"), format!("{frames} x {}", self.width));
-            return Err(fault
-                .hint("cut the record into pieces first, for example with `xform` of the WFDB tools")
-                .into());
+            return match samples.filter(|n| *n <= UNFOLDED) {
+                Some(samples) if samples <= BELIEVED => Ok(()),
+                Some(_) => self.unfold(frames, |_, _| {}),
+                None => {
+                    let fault = self.fault("a compressed signal file unfolds to too many samples");
+                    let found = format!("{frames} x {}", self.width);
+                    let fault = fault.expected(format!("at most {UNFOLDED} samples"), found);
+                    Err(fault
+                        .hint("cut the record into pieces first, for example with `xform` of the WFDB tools")
+                        .into())
+                }
+            };
         }
         let bytes = samples.and_then(|n| self.format.bytes_for(n));
         let needed = bytes.and_then(|b| b.checked_add(self.offset));
@@ -113,7 +118,7 @@ impl Group<'_> {
         let mut channels: Vec<Channel> =
             signals.map(|(k, signal)| Channel::new(self.format, signal, rows.remove(k), averaged)).collect();
         match self.format.is_compressed() {
-            true => self.unfold(frames, &mut channels)?,
+            true => self.unfold(frames, |block, times| hand(block, times, &mut channels))?,
             false => self.read(frames, &mut channels)?,
         }
         channels.into_iter().try_for_each(|channel| self.verify(channel))
@@ -173,8 +178,8 @@ impl Group<'_> {
         }
     }
 
-    /// Hands the samples of a FLAC stream to its channels.
-    fn unfold(&self, frames: u64, channels: &mut [Channel]) -> Result<()> {
+    /// Hands out the blocks of a FLAC stream, each with those of its samples that are wanted.
+    fn unfold(&self, frames: u64, mut take: impl FnMut(&Block, Range<u32>)) -> Result<()> {
         let mut reader = self.flac()?;
         self.check_channels(reader.streaminfo().channels)?;
         let mut skip = u32::try_from(self.offset).unwrap_or(u32::MAX);
@@ -190,9 +195,7 @@ impl Group<'_> {
             self.check_channels(block.channels())?;
             let (first, length) = (skip.min(block.duration()), block.duration());
             let end = u64::from(length).min(u64::from(first).saturating_add(wanted - held)) as u32;
-            for (channel, number) in channels.iter_mut().zip(0..) {
-                (first..end).for_each(|time| channel.take(Some(block.sample(number, time))));
-            }
+            take(&block, first..end);
             held += u64::from(end - first);
             skip -= first;
             buffer = block.into_buffer();
@@ -220,6 +223,13 @@ impl Group<'_> {
         }
         channel.finish();
         Ok(())
+    }
+}
+
+/// Hands some samples of a block to the channels.
+fn hand(block: &Block, times: Range<u32>, channels: &mut [Channel]) {
+    for (channel, number) in channels.iter_mut().zip(0..) {
+        times.clone().for_each(|time| channel.take(Some(block.sample(number, time))));
     }
 }
 
