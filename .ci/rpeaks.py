@@ -1,9 +1,10 @@
 """R peaks of neurokit2 and of wfdb's xqrs beside ours on the records that `cargo bench --bench rpeaks -- WRITE=FOLDER` kept.
 
-    PYTHONPATH=testdata/golden python .ci/rpeaks.py FOLDER
+    PYTHONPATH=testdata/golden python .ci/rpeaks.py FOLDER [RECORD]
 
 One line a figure: `result rpeaks_LEVEL.PROGRAM_sensitivity VALUE`, `..._precision`; `ecgflow` is ours, counted again here. Each
-program is given lead II as recorded and cleans it as it likes: neurokit2 by ecg_clean. The records are simulated.
+program is given lead II as recorded and cleans it as it likes: neurokit2 by ecg_clean. These records are simulated. RECORD is a real
+WFDB record with annotated beats (`atr`), its path less its ending; of it the first lead is looked at.
 """
 import json
 import logging
@@ -22,6 +23,25 @@ warnings.simplefilter("ignore")
 logging.disable(logging.CRITICAL)
 RATE, SAMPLES = 500, 5000
 
+BEATS = "NLRBAaJSVrFejnE/fQ?"  # the codes of beats
+
+
+def say(what, totals):
+    for name, (matched, beats, found) in totals.items():
+        print(f"result rpeaks_{what}.{name}_sensitivity {matched / beats:.4f}")
+        print(f"result rpeaks_{what}.{name}_precision {matched / max(found, 1):.4f}", flush=True)
+
+
+def annotated(path, found):
+    record, marks = wfdb.rdrecord(str(path), channels=[0]), wfdb.rdann(str(path), "atr")
+    lead, seconds = record.p_signal[:, 0], record.sig_len / record.fs
+    truth = [s / record.fs for s, kind in zip(marks.sample, marks.symbol) if kind in BEATS]
+    totals = {"ecgflow": count(truth, found, seconds)}
+    totals |= {name: count(truth, find(detect, lead, record.fs), seconds) for name, detect in DETECTORS.items()}
+    print(f"record {path.name}: {totals['ecgflow'][1]} beats", file=sys.stderr)
+    say(f"record_{path.name}", totals)
+
+
 folder = pathlib.Path(sys.argv[1])
 print(f"neurokit2 {neurokit2.__version__}, wfdb {wfdb.__version__}", file=sys.stderr)
 for level in ["clean", "18dB", "12dB", "6dB"]:
@@ -34,6 +54,7 @@ for level in ["clean", "18dB", "12dB", "6dB"]:
             total += count(record["truth"], find(detect, lead, RATE), SAMPLES / RATE)
         totals[name] = total
         print(f"{level}: {name} took {(time.perf_counter() - start) / len(records):.4f} s a record", file=sys.stderr)
-    for name, (matched, beats, found) in totals.items():
-        print(f"result rpeaks_{level}.{name}_sensitivity {matched / beats:.4f}")
-        print(f"result rpeaks_{level}.{name}_precision {matched / max(found, 1):.4f}", flush=True)
+    say(level, totals)
+if len(sys.argv) > 2:
+    path = pathlib.Path(sys.argv[2])
+    annotated(path, json.loads((folder / f"annotated-{path.name}.json").read_text())["found"])

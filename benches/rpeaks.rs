@@ -1,10 +1,11 @@
 //! R peaks of fresh simulated hearts at four noise levels: `make evaluate`, or
-//! `cargo bench --bench rpeaks -- [SEED=n] [COUNT=n] [WRITE=folder]`.
+//! `cargo bench --bench rpeaks -- [SEED=n] [COUNT=n] [WRITE=folder] [RECORD=file]`.
 //!
 //! One line a figure: `result rpeaks_LEVEL_sensitivity VALUE [LOW HIGH]`, `..._precision`, the interval by bootstrap over
 //! records (95 %). The levels are the noise of an ordinary recording (`clean`), and the same with muscle noise 18, 12 and 6 dB
 //! below the power of each lead. A beat may be 0.15 s off (`metric::beats`). Records go through what `ecg-prep` does by
-//! default. WRITE keeps lead II as recorded, the true beats and ours, for `.ci/rpeaks.py`.
+//! default. WRITE keeps lead II as recorded, the true beats and ours, for `.ci/rpeaks.py`; with RECORD, an ECG file with annotated
+//! beats, also ours in its first lead.
 
 // It prints its figures, and stops at the first thing that fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
@@ -12,10 +13,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ecgflow::io::{open_ecg, ReadOptions, Source};
 use ecgflow::metric::beats::Counts;
 use ecgflow::metric::bootstrap::interval;
 use ecgflow::random::Stream;
 use ecgflow::signal::prepare::{prepare, PrepareOptions};
+use ecgflow::signal::resample::Resampler;
+use ecgflow::signal::rpeak::Detector;
 use ecgflow::simulate::electrics::{NoiseLevels, RATE_HZ, SECONDS};
 use ecgflow::simulate::participant;
 use rayon::prelude::*;
@@ -60,16 +64,30 @@ fn write(folder: &Path, level: &str, records: &[Record]) {
     std::fs::write(folder.join(format!("{level}.json")), serde_json::to_string(&told).unwrap()).unwrap();
 }
 
+/// Keeps our beats in the first lead of a long recording, s.
+fn write_annotated(folder: &Path, path: &Path) {
+    let source = Source::open(path).unwrap();
+    let record = open_ecg(source, &ReadOptions::default()).unwrap().1.next().unwrap().unwrap();
+    let lead = Resampler::new(record.rate_hz, RATE_HZ).unwrap().all(&record.samples_mv.row(0).to_vec());
+    let found: Vec<f64> = Detector::Qrs.find(&lead, RATE_HZ).unwrap().into_iter().map(|r| r as f64 / RATE_HZ).collect();
+    let path = folder.join(format!("annotated-{}.json", record.id));
+    std::fs::write(path, serde_json::json!({ "found": found }).to_string()).unwrap();
+}
+
 fn main() {
     let given = std::env::args().skip(1).filter_map(|a| a.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())));
     let options: BTreeMap<String, String> = given.collect();
-    let known = ["SEED", "COUNT", "WRITE"];
+    let known = ["SEED", "COUNT", "WRITE", "RECORD"];
     let strange = options.keys().find(|name| !known.contains(&name.as_str()));
     assert!(strange.is_none(), "unknown option {strange:?}; known: {known:?}");
     let number = |name: &str, default: u64| options.get(name).map_or(default, |v| v.parse().unwrap());
     let (seed, count) = (number("SEED", 1), number("COUNT", 1000));
     assert!(seed != TRAINED, "SEED={TRAINED} is the cohort that the bundled weights were trained on");
     eprintln!("simulated hearts: cohort of seed {seed}, {count} records a level, lead II");
+    if let (Some(folder), Some(path)) = (options.get("WRITE"), options.get("RECORD")) {
+        std::fs::create_dir_all(folder).unwrap();
+        write_annotated(Path::new(folder), Path::new(path));
+    }
     for (level, muscle_db) in LEVELS {
         let records: Vec<Record> = (0..count).into_par_iter().map(|i| record(seed, i, muscle_db)).collect();
         if let Some(folder) = options.get("WRITE") {
