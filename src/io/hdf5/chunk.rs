@@ -159,8 +159,8 @@ pub(super) fn store(_: &Dataset, _: usize, _: &[u8]) -> hdf5::Result<()> {
     Err("HDF5 1.10.5 is needed to store chunks".into())
 }
 
-/// How the records of a dataset are stored, where that is known well enough to unpack them here: a chunk a record, no filters
-/// but shuffle and deflate, numbers of a common type.
+/// How the records of a dataset are stored, where that is known well enough to unpack them here: a chunk a record, shuffled or
+/// deflated or both, numbers of a common type.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Packing {
     shuffle: bool,
@@ -208,8 +208,8 @@ impl Packing {
             TypeDescriptor::Integer(IntSize::U2) => Kind::I16,
             _ => return None,
         };
+        // Without filters the library says the size that a chunk should have, and reads the size that the file says.
         let (shuffle, deflate) = match dataset.filters().as_slice() {
-            [] => (false, false),
             [Filter::Shuffle] => (true, false),
             [Filter::Deflate(_)] => (false, true),
             [Filter::Shuffle, Filter::Deflate(_)] => (true, true),
@@ -220,8 +220,11 @@ impl Packing {
         (is_one && stored_as.byte_order() == ByteOrder::LittleEndian).then_some(packing)
     }
 
-    /// The numbers of a stored chunk; none where it is not what it should be: the library says what is wrong.
-    pub(super) fn unpack(&self, stored: &[u8]) -> Option<Vec<f64>> {
+    /// The numbers of a stored chunk, but for the filters in `mask` all applied; none where it is damaged. The library is not
+    /// asked what is wrong: it writes past its memory where a chunk is shorter than it should be.
+    pub(super) fn unpack(mut self, stored: &[u8], mask: u32) -> Option<Vec<f64>> {
+        let was = |filter: bool, number: u32| filter && mask >> number & 1 == 0;
+        (self.shuffle, self.deflate) = (was(self.shuffle, 0), was(self.deflate, u32::from(self.shuffle)));
         let size = self.count.checked_mul(self.kind.width())?;
         if !self.deflate {
             return self.values(stored);
@@ -292,18 +295,33 @@ extern "C" {
     fn H5Dget_chunk_storage_size(dataset: hdf5_sys::h5i::hid_t, offset: *const u64, size: *mut u64) -> i32;
 }
 
-/// The chunk of record `at` as it is stored, with all filters applied; none where there is no such chunk. `most` bytes at most.
+/// A chunk as it is found in a file.
+pub(super) enum Chunk {
+    /// Its bytes; bit n of the mask says that filter n was not applied to it.
+    Stored(Vec<u8>, u32),
+    /// There is none, which the library fills.
+    Absent,
+    /// The file does not hold what it says.
+    Damaged,
+}
+
+/// The chunk of record `at` as it is stored; `most` bytes at most.
 #[cfg(hdf5_chunks)]
 #[allow(unsafe_code)] // hdf5-metno has no call for it
-pub(super) fn load(dataset: &Dataset, at: usize, most: u64) -> Option<Vec<u8>> {
+pub(super) fn load(dataset: &Dataset, at: usize, most: u64) -> Chunk {
     let offset = offset(dataset, at);
     let (mut size, mut mask) = (0u64, 0u32);
     let _alone = hdf5_sys::LOCK.lock();
     // SAFETY: as in `store`; the size is written to a number of the type that the library takes.
     let code = unsafe { H5Dget_chunk_storage_size(dataset.id(), offset.as_ptr(), &mut size) };
-    let size = usize::try_from(size).ok().filter(|n| code >= 0 && *n > 0 && *n as u64 <= most)?;
+    let size = match usize::try_from(size) {
+        _ if code < 0 || size == 0 => return Chunk::Absent,
+        Ok(bytes) if size <= most => bytes,
+        _ => return Chunk::Damaged,
+    };
     let mut stored = Vec::<u8>::with_capacity(size);
-    // SAFETY: the buffer has the size that the library just said, and nobody else uses the library in between.
+    // SAFETY: the buffer has the size that the library just said, which of a chunk with filters is that which it reads, and nobody
+    // else uses the library in between.
     let code = unsafe {
         hdf5_sys::h5d::H5Dread_chunk1(
             dataset.id(),
@@ -313,18 +331,18 @@ pub(super) fn load(dataset: &Dataset, at: usize, most: u64) -> Option<Vec<u8>> {
             stored.as_mut_ptr().cast(),
         )
     };
-    if code < 0 || mask != 0 {
-        return None;
+    if code < 0 {
+        return Chunk::Damaged;
     }
     // SAFETY: the library has written all of it, and said so.
     unsafe { stored.set_len(size) };
-    Some(stored)
+    Chunk::Stored(stored, mask)
 }
 
-/// The same for a library that cannot.
+/// The same for a library that cannot; nobody asks it.
 #[cfg(not(hdf5_chunks))]
-pub(super) fn load(_: &Dataset, _: usize, _: u64) -> Option<Vec<u8>> {
-    None
+pub(super) fn load(_: &Dataset, _: usize, _: u64) -> Chunk {
+    Chunk::Absent
 }
 
 /// Where the chunk of record `at` begins.
@@ -367,31 +385,83 @@ mod tests {
     fn what_is_packed_is_unpacked() {
         for x in [numbers(), vec![0.0; 5000], vec![1.5], vec![]] {
             let packed = pack(&x);
-            let found = packing(true, x.len()).unpack(&packed);
+            let found = packing(true, x.len()).unpack(&packed, 0);
             assert_eq!(found.unwrap(), x.iter().map(|v| f64::from(*v)).collect::<Vec<_>>());
             assert!(x.len() < 5000 || packed.len() < 4 * x.len(), "{} of {}", packed.len(), 4 * x.len());
         }
     }
 
     #[test]
-    fn what_is_too_long_too_short_or_damaged_is_left_to_the_library() {
+    fn what_is_too_long_too_short_or_damaged_is_refused() {
         let bytes: Vec<u8> = numbers().iter().flat_map(|v| v.to_le_bytes()).collect();
         let packed = pack(&numbers());
-        assert!(packing(true, 70_000).unpack(&packed).is_some());
+        assert!(packing(true, 70_000).unpack(&packed, 0).is_some());
         for count in [69_999, 70_001, usize::MAX] {
-            assert!(packing(true, count).unpack(&packed).is_none(), "{count}");
+            assert!(packing(true, count).unpack(&packed, 0).is_none(), "{count}");
         }
-        assert!(packing(true, 70_000).unpack(&packed[..packed.len() / 2]).is_none());
-        assert!(packing(true, 70_000).unpack(&packed[1..]).is_none());
-        assert!(packing(false, 70_000).unpack(&bytes[1..]).is_none());
-        assert!(packing(true, 1 << 40).unpack(&packed).is_none()); // terabytes
+        assert!(packing(true, 70_000).unpack(&packed[..packed.len() / 2], 0).is_none());
+        assert!(packing(true, 70_000).unpack(&packed[1..], 0).is_none());
+        assert!(packing(false, 70_000).unpack(&bytes[1..], 0).is_none());
+        assert!(packing(true, 1 << 40).unpack(&packed, 0).is_none()); // terabytes
     }
 
     #[test]
     fn unshuffled_whole_numbers_are_read() {
         let plain = Packing { shuffle: false, deflate: false, kind: Kind::I16, count: 2 };
-        assert_eq!(plain.unpack(&[1, 0, 0xfe, 0xff]).unwrap(), [1.0, -2.0]);
+        assert_eq!(plain.unpack(&[1, 0, 0xfe, 0xff], 0).unwrap(), [1.0, -2.0]);
         let shuffled = Packing { shuffle: true, ..plain };
-        assert_eq!(shuffled.unpack(&[1, 0xfe, 0, 0xff]).unwrap(), [1.0, -2.0]);
+        assert_eq!(shuffled.unpack(&[1, 0xfe, 0, 0xff], 0).unwrap(), [1.0, -2.0]);
+        let both = Packing { shuffle: true, deflate: true, ..plain };
+        assert_eq!(both.unpack(&[1, 0xfe, 0, 0xff], 0b10).unwrap(), [1.0, -2.0]); // deflate was passed over
+        assert_eq!(both.unpack(&[1, 0, 0xfe, 0xff], 0b11).unwrap(), [1.0, -2.0]);
+        assert!(both.unpack(&[1, 0, 0xfe, 0xff], 0).is_none());
+    }
+
+    /// Reads a record whose stored chunk is `stored`, in a file that is sound otherwise.
+    #[cfg(hdf5_chunks)]
+    fn read_stored(filters: [bool; 2], stored: &[u8]) -> crate::Result<Vec<f64>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.h5");
+        let file = hdf5::File::create(&path).unwrap();
+        file.new_attr::<f64>().create("fs").unwrap().write_scalar(&500.0).unwrap();
+        let id: hdf5::types::VarLenUnicode = "r".parse().unwrap();
+        file.new_dataset::<hdf5::types::VarLenUnicode>().shape(1).create("id").unwrap().write(&[id]).unwrap();
+        let mut builder = file.new_dataset::<f32>().shape((1, 12, 50)).chunk((1, 12, 50));
+        let [shuffle, deflate] = filters;
+        builder = if shuffle { builder.shuffle() } else { builder };
+        builder = if deflate { builder.deflate(1) } else { builder };
+        store(&builder.create("ecg").unwrap(), 0, stored).unwrap();
+        file.close().unwrap();
+        let source = crate::io::Source::open(&path)?;
+        let record = super::super::open_ecg(source, &crate::io::ReadOptions::default())?.next().unwrap()?;
+        Ok(record.samples_mv.into_iter().collect())
+    }
+
+    #[test]
+    #[cfg(hdf5_chunks)]
+    fn chunks_of_the_wrong_size_are_refused_and_never_read_past_their_room() {
+        let values: Vec<f32> = (0..600u16).map(|n| f32::from(n % 7)).collect();
+        let expected: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
+        let plain: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        assert_eq!(read_stored([true, true], &pack(&values)).unwrap(), expected);
+        // Found by fuzzing: of a chunk without filters the library said one size and read another.
+        for size in [2400, 2401, 20_000, 500_000] {
+            let mut long = plain.clone();
+            long.resize(size, 0xff);
+            assert_eq!(read_stored([false, false], &long).unwrap(), expected, "{size}");
+        }
+        // And where a chunk came out of its filters too short, the library read on behind it.
+        let short = pack(&values[..300]);
+        for (filters, stored) in [
+            ([true, true], &short[..]),
+            ([true, true], &pack(&values)[..40]),
+            ([true, false], &plain[..2399]),
+            ([true, false], &[plain.as_slice(), &[0]].concat()),
+            ([false, true], &plain),
+        ] {
+            let error = read_stored(filters, stored).unwrap_err().to_string();
+            assert!(error.contains("a.h5, record r, field /ecg"), "{error}");
+            assert!(error.contains("expected a chunk of 12 x 50 samples, found damaged bytes"), "{error}");
+        }
     }
 }

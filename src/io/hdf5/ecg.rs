@@ -6,7 +6,7 @@ use std::path::Path;
 use hdf5::Dataset;
 use ndarray::{Array1, Array2};
 
-use super::chunk::{load, Packing};
+use super::chunk::{load, Chunk, Packing};
 use super::{array, format, reader::shape, Noun, Reader, Records, Writer};
 use crate::data::ecg::{Ecg, Lead, Quality, Verdict, LEADS};
 use crate::data::recording::Recording;
@@ -67,8 +67,15 @@ struct Ahead {
     next: usize,
 }
 
-/// A record's number, id and samples; none where the library must read them.
-type Read = (usize, Result<String>, Option<Array2<f64>>);
+/// A record's number, id and samples.
+type Read = (usize, Result<String>, Samples);
+
+enum Samples {
+    Read(Array2<f64>),
+    /// The library must read them.
+    ByLibrary,
+    Damaged,
+}
 
 impl Ahead {
     /// Hands out what comes next, as long as there is room.
@@ -76,14 +83,18 @@ impl Ahead {
         while self.next < self.reader.records() && self.reading.has_room() {
             let (i, shape) = (self.next, self.ecg.shape());
             let (id, packing) = (self.reader.id(i), self.packing);
-            let stored = packing.and_then(|_| load(&self.ecg, i, self.reader.bytes()));
+            let chunk = if packing.is_some() { load(&self.ecg, i, self.reader.bytes()) } else { Chunk::Absent };
             let to_mv = self.to_mv;
             let size = shape.iter().skip(1).fold(size_of::<f64>(), |n, d| n.saturating_mul(*d));
             self.reading.push(size, move || {
-                let values = packing.zip(stored).and_then(|(packing, stored)| packing.unpack(&stored));
+                let values = match (packing, chunk) {
+                    (Some(packing), Chunk::Stored(stored, mask)) => packing.unpack(&stored, mask),
+                    (_, Chunk::Damaged) => None,
+                    _ => return (i, id, Samples::ByLibrary),
+                };
                 let (rows, samples) = (shape.get(1).copied().unwrap_or(0), shape.get(2).copied().unwrap_or(0));
                 let samples = values.and_then(|values| Array2::from_shape_vec((rows, samples), values).ok());
-                (i, id, samples.map(|samples| scaled(samples, to_mv)))
+                (i, id, samples.map_or(Samples::Damaged, |samples| Samples::Read(scaled(samples, to_mv))))
             });
             self.next += 1;
         }
@@ -92,8 +103,13 @@ impl Ahead {
     fn record(&self, (i, id, samples): Read) -> Result<Recording> {
         let id = id?;
         let samples = match samples {
-            Some(samples) => samples,
-            None => scaled(self.reader.array(&self.ecg, i)?, self.to_mv),
+            Samples::Read(samples) => samples,
+            Samples::ByLibrary => scaled(self.reader.array(&self.ecg, i)?, self.to_mv),
+            Samples::Damaged => {
+                let fault = self.reader.fault("").record(id).field("/ecg");
+                let expected = format!("a chunk of {} samples", shape(self.ecg.shape().get(1..).unwrap_or_default()));
+                return Err(fault.expected(expected, "damaged bytes").hint("copy the file again").into());
+            }
         };
         Recording::new(id, self.leads.clone(), self.rate_hz, samples).map_err(|e| e.in_file(self.reader.shown()))
     }

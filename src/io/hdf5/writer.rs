@@ -154,7 +154,8 @@ impl Writer {
         let Some(packed) = self.packing.pop() else { return Ok(false) };
         let (name, at, bytes) = packed?;
         if let Some(dataset) = self.arrays.get(&name) {
-            store(dataset, at, &bytes).map_err(wrap(&self.output))?;
+            let doing = || format!("writing {}, record {at} of /{name}", self.output.shown());
+            store(dataset, at, &bytes).map_err(|e| Error::compute(doing())(cause(&e)))?;
         }
         Ok(true)
     }
