@@ -65,6 +65,27 @@ fn damaged_flac_streams_are_errors_not_panics_and_take_no_memory() {
     assert!(grown < 512 << 20, "memory grew by {grown} bytes");
 }
 
+#[test]
+fn what_a_flac_stream_says_beside_its_samples_is_not_read() {
+    let Some(real) = shared("data/ecg/wfdb") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut stream = fs::read(real.join("flacformats.d1")).unwrap();
+    let read = |stream: &[u8]| {
+        fs::write(folder.path().join("r.flac"), stream).unwrap();
+        fs::write(folder.path().join("r.hea"), "r 1 200 499\nr.flac 516 200/mV\n").unwrap();
+        read_one(&folder.path().join("r.hea")).samples_mv
+    };
+    let samples = read(&stream);
+    // A block of 16 bytes (kind 4) that claims two billion comments; found by fuzzing: room was made for them.
+    let lies = [4, 0, 0, 16, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0, 0, 0, 0, 0];
+    stream.splice(42..42, lies);
+    assert_eq!(read(&stream), samples);
+    stream[4] |= 0x80; // the first block of metadata is the last, and the lies are samples
+    fs::write(folder.path().join("r.flac"), &stream).unwrap();
+    let error = read_all(&folder.path().join("r.hea"), &ReadOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("malformed FLAC stream"), "{error}");
+}
+
 /// Two signals of 200 samples, at most 100 apart from sample to sample, and their bytes in a format, signal by signal in turn.
 fn stored(format: u32) -> (Vec<[i32; 2]>, Vec<u8>) {
     let wave = |n: i32, turn: f64| (100.0 * (f64::from(n) / turn).sin()).round() as i32;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, Chain, Cursor, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,14 @@ const BELIEVED: u64 = 1 << 22;
 const PIECE: u64 = 1 << 16;
 /// A frame more or less of this many does not begin within a byte, nor within a group of samples, in any format.
 const WHOLE: u64 = 6;
+
+/// `fLaC` and STREAMINFO, the first block of metadata of a FLAC stream (RFC 9639, 8).
+const FLAC_HEAD: usize = 42;
+/// The bit that marks the last block of metadata.
+const FLAC_LAST: u8 = 0x80;
+
+/// A FLAC stream without metadata but the first block.
+type Stream = Chain<Cursor<[u8; FLAC_HEAD]>, BufReader<File>>;
 
 /// Where each kept signal goes, by its place in the header.
 pub(super) type Rows<'a> = BTreeMap<usize, &'a mut [f64]>;
@@ -149,10 +157,25 @@ impl Group<'_> {
         Ok(())
     }
 
-    fn flac(&self) -> Result<FlacReader<BufReader<File>>> {
-        let file = File::open(&self.path).map_err(Error::io(DOING, &self.path))?;
+    /// The stream behind its first block of metadata. The others are passed over: claxon makes room for as many comments as they
+    /// claim to hold.
+    fn flac(&self) -> Result<FlacReader<Stream>> {
+        let mut file = BufReader::new(File::open(&self.path).map_err(Error::io(DOING, &self.path))?);
+        let mut head = [0u8; FLAC_HEAD];
+        let ends = |e: std::io::Error| self.damaged(&e.to_string());
+        file.read_exact(&mut head).map_err(ends)?;
+        let mut is_last = head[4] & FLAC_LAST > 0;
+        head[4] |= FLAC_LAST;
+        while !is_last {
+            let mut block = [0u8; 4];
+            file.read_exact(&mut block).map_err(ends)?;
+            let [kind, a, b, c] = block;
+            is_last = kind & FLAC_LAST > 0;
+            file.seek_relative(i64::from(u32::from_be_bytes([0, a, b, c]))).map_err(ends)?;
+        }
         let options = FlacReaderOptions { metadata_only: false, read_vorbis_comment: false };
-        let reader = FlacReader::new_ext(BufReader::new(file), options).map_err(|e| self.damaged(&e.to_string()))?;
+        let stream = Cursor::new(head).chain(file);
+        let reader = FlacReader::new_ext(stream, options).map_err(|e| self.damaged(&e.to_string()))?;
         let (bits, most) = (reader.streaminfo().bits_per_sample, self.format.code() - 500);
         if bits > most {
             let fault = self.fault("the FLAC stream is too fine for its format");
