@@ -16,6 +16,7 @@ import struct
 import sys
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 
 DATA, TESTDATA, OUT = (Path(argument) for argument in sys.argv[1:4])
@@ -133,14 +134,30 @@ def cut_wfdb(path):
             put("wfdb_flac", f"{path.stem}_{name}", struct.pack("<BH", kind, 100) + content)
 
 
+def whole_wfdb(path):
+    """A record as one input, where the target has names for all of its files."""
+    words = lambda text: [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    named = lambda text: [line[0] for line in words(text)[1:]]
+    texts = [path.read_text("latin1")]
+    is_joined = "/" in words(texts[0])[0][0]
+    heads = {name: f"s{k + 1}" for k, name in enumerate(dict.fromkeys(named(texts[0])))} if is_joined else {}
+    texts += [path.with_name(f"{name}.hea").read_text("latin1") for name in heads]
+    signals = [name for text in (texts[1:] or texts) for name in named(text)]
+    stored = {name: f"{letter}.dat" for name, letter in zip(dict.fromkeys(signals), "abcdefghijkl")}
+    if len(heads) > 3 or len(stored) > 2 or any(not path.with_name(name).is_file() for name in stored):
+        return
+    for name, short in {**stored, **heads}.items():
+        texts = [re.sub(r"(?m)^" + re.escape(name) + r"(?=\s)", short, t) for t in texts]
+    contents = [path.with_name(name).read_bytes() for name in stored] + [b""] * (2 - len(stored))
+    put("whole/wfdb", "_".join(path.relative_to(DATA).parts), BREAK.join([texts[0].encode(), *contents, *(t.encode() for t in texts[1:])]))
+
+
 def wfdb():
     for path in files(DATA / "ecg", "wfdb/*.hea", "derived/*.hea"):
         cut_wfdb(path)
-        named = {line.split()[0] for line in path.read_text("latin1").splitlines() if len(line.split()) > 1}
-        stored = [path.with_name(name) for name in sorted(named) if path.with_name(name).is_file()]
-        if len(stored) == 1 and path.stem != "flac_3_constant":  # 20 KB that hold 17 million equal samples
-            text = path.read_bytes().replace(stored[0].name.encode(), b"a.dat")
-            put("whole/wfdb", path.name, text + BREAK + stored[0].read_bytes())
+    for path in files(DATA / "ecg", "wfdb/**/*.hea", "derived/*.hea"):
+        if path.stem != "flac_3_constant":  # 20 KB that hold 17 million equal samples
+            whole_wfdb(path)
     cut_wfdb(TESTDATA / "ecg/example.hea")
     one = b"s1 1 500 8\na.dat 16 200/mV I\n"
     data = bytes(range(16))
@@ -206,6 +223,27 @@ def arrays():
             put(kind, path.name, path.read_bytes())
     for k in range(24):
         put("hdf5", str(k), bytes((37 * k * i + k + i * i) % 256 for i in range(96)))
+
+
+def chunks():
+    """Twelve leads of a real record, as HDF5 stores them: shuffled or not, deflated or not."""
+    try:
+        import h5py
+        import numpy
+    except ImportError:
+        print("seeds: without h5py, no chunks of HDF5")
+        return
+    for path in files(DATA / "ecg/derived", "*.hdf5"):
+        with h5py.File(path) as file:
+            leads = file["tracings"][0, :SAMPLES].T
+        for kind, number in enumerate(("<f4", "<f8", "<i2")):
+            values = numpy.ascontiguousarray(leads if kind < 2 else 1000 * leads, number)
+            plain = values.tobytes()
+            shuffled = values.reshape(-1, 1).view("u1").T.tobytes()
+            for filters, content in enumerate((plain, shuffled, zlib.compress(plain), zlib.compress(shuffled))):
+                put("chunk", f"{number[1:]}_{filters}", bytes([kind + 3 * filters, SAMPLES - 1]) + content)
+        for level in (0, 9):
+            put("chunk", f"level_{level}", bytes([6, SAMPLES - 1]) + zlib.compress(leads.astype("<f4").tobytes(), level))
 
 
 def archives():
@@ -277,5 +315,6 @@ xml()
 wfdb()
 dicom()
 arrays()
+chunks()
 archives()
 weights()
