@@ -49,9 +49,26 @@ fn sum(x: &[f64], of: impl Fn(f64) -> f64) -> f64 {
 /// assert_eq!(ecgflow::signal::statistic::extremes(&[2.0, -1.0, 3.0]), (-1.0, 3.0));
 /// ```
 pub fn extremes(x: &[f64]) -> (f64, f64) {
-    let lower = |low, v| if v < low { v } else { low };
-    let higher = |high, v| if v > high { v } else { high };
-    (vectorise(Over(x, f64::MAX, lower, lower)), vectorise(Over(x, f64::MIN, higher, higher)))
+    vectorise(Extremes(x))
+}
+
+struct Extremes<'a>(&'a [f64]);
+
+impl Plain for Extremes<'_> {
+    type Output = (f64, f64);
+
+    #[inline(always)]
+    fn run(self) -> (f64, f64) {
+        let lower = |low: f64, v: f64| if v < low { v } else { low };
+        let higher = |high: f64, v: f64| if v > high { v } else { high };
+        let (mut lowest, mut highest) = ([f64::MAX; SIDE], [f64::MIN; SIDE]);
+        for piece in self.0.chunks(SIDE) {
+            for ((low, high), v) in lowest.iter_mut().zip(&mut highest).zip(piece) {
+                (*low, *high) = (lower(*low, *v), higher(*high, *v));
+            }
+        }
+        (lowest.into_iter().fold(f64::MAX, lower), highest.into_iter().fold(f64::MIN, higher))
+    }
 }
 
 /// Standard deviation (of n).
