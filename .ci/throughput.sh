@@ -6,6 +6,7 @@
 # THREADS=n threads of ours, and most processes of Python, which runs as 1, 2, .. of them (2); 1 where one core is free
 # FOLDER=DIR where a folder `throughput` is made and removed (target); a slow disk is timed too, /dev/shm is none
 # KEEP=1    keeps the files
+# Exits 1 where ecg-prep took more than 300 MB.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 count=${COUNT:-10000} some=${PYTHON:-400} threads=${THREADS:-2} folder=${FOLDER:-$PWD/target}/throughput
@@ -49,5 +50,6 @@ awk -v count="$count" -v threads="$threads" '
       }
       print ""
     }
-    printf "bench ecg_prep_peak mb=%d records=%d\n", peak, count
+    printf "bench ecg_prep_peak mb=%d records=%d most=300\n", peak, count
+    if (peak > 300) { print "throughput: error: expected at most 300 MB, found " peak > "/dev/stderr"; exit 1 }
   }' "$log"

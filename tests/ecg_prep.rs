@@ -245,6 +245,25 @@ fn pictures_are_drawn_one_or_a_folder_of_them() {
 }
 
 #[test]
+fn a_terminal_shows_the_records_a_second_and_a_pipe_does_not() {
+    let out = tempfile::tempdir().unwrap();
+    write_csv(&out.path().join("a.csv"), 1, as_is);
+    if !shell("script --version", out.path()).status.success() {
+        assert!(std::env::var_os("CI").is_none(), "CI must have script (bsdutils)");
+        return crate::program::skipped("no program `script`, which gives a program a terminal");
+    }
+    let shown = shell("script -qec 'ecg-prep a.csv -o e.h5' /dev/null", out.path());
+    let shown = text(&shown.stdout);
+    let (count, rate) = shown.split_once(" records, ").unwrap_or_else(|| panic!("{shown:?}"));
+    assert!(
+        count.ends_with(['0', '1']) && rate.split_once("/s").is_some_and(|(r, _)| r.parse::<f64>().is_ok()),
+        "{shown:?}"
+    );
+    let hidden = shell("ecg-prep a.csv -o e.h5 2>&1", out.path());
+    assert!(hidden.stdout.is_empty(), "{}", text(&hidden.stdout));
+}
+
+#[test]
 fn many_threads_keep_the_order_and_the_numbers() {
     let out = tempfile::tempdir().unwrap();
     for k in 0..9 {

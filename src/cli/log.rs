@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::args::LogArgs;
 use crate::checkpoint::{Kind, Weights};
@@ -82,9 +82,9 @@ impl Log {
         }
         let bar = ProgressBar::new_spinner();
         if let Ok(style) =
-            ProgressStyle::with_template("{prefix} {spinner} {human_pos} records, {per_sec}, {elapsed} {wide_msg}")
+            ProgressStyle::with_template("{prefix} {spinner} {human_pos} records, {rate}, {elapsed} {wide_msg}")
         {
-            bar.set_style(style);
+            bar.set_style(style.with_key("rate", rate));
         }
         bar.with_prefix(self.name)
     }
@@ -95,9 +95,9 @@ impl Log {
             return ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::hidden());
         }
         let bar = ProgressBar::new(steps);
-        let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg}, {per_sec}, {eta} left");
+        let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg}, {rate}, {eta} left");
         if let Ok(style) = style {
-            bar.set_style(style);
+            bar.set_style(style.with_key("rate", rate));
         }
         bar.with_prefix(self.name)
     }
@@ -108,12 +108,25 @@ impl Log {
             return ProgressBar::with_draw_target(Some(records as u64), ProgressDrawTarget::hidden());
         }
         let bar = ProgressBar::new(records as u64);
-        let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {per_sec} {eta} left");
+        let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {rate} {eta} left");
         if let Ok(style) = style {
-            bar.set_style(style);
+            bar.set_style(style.with_key("rate", rate));
         }
         bar.with_prefix(self.name)
     }
+}
+
+/// How many a second, in three digits.
+fn rate(state: &ProgressState, out: &mut dyn std::fmt::Write) {
+    let value = state.per_sec();
+    let digits = if value >= 100.0 {
+        0
+    } else if value >= 10.0 {
+        1
+    } else {
+        2
+    };
+    let _ = write!(out, "{value:.digits$}/s"); // into memory
 }
 
 /// Without control characters: what a file says cannot break the line or steer the terminal.
