@@ -8,7 +8,7 @@ use std::process::Command;
 use ecgflow::io::ReadOptions;
 
 use crate::formats::{peak_memory, read_all, read_one, Random};
-use crate::program::{measure, root, shared, skipped, text};
+use crate::program::{measure, root, shared, shell, skipped, text};
 
 /// Reads `header` `times` times, each time with another damaged copy of `name` beside it.
 fn damage(folder: &Path, header: &Path, name: &str, times: usize) -> (usize, usize) {
@@ -162,12 +162,38 @@ fn a_large_record_takes_four_times_its_file_and_64_mb_at_most() {
     fs::write(folder.path().join("r.hea"), format!("r 8 500 {frames}\n{lines}")).unwrap();
     let whole = format!("s/3 8 500 {}\nr {frames}\n~ 10\nr {frames}\n", 2 * frames + 10);
     fs::write(folder.path().join("s.hea"), whole).unwrap();
+    fs::write(folder.path().join("t.hea"), format!("t 1 500 1\nr.dat 16x{} 1000/mV 16 0 0 0 0 I\n", size / 2)).unwrap();
     // Of two segments the record is twice as long as the file: each of its samples still stands in memory once.
-    for (name, most) in [("r", 4 * size + (64 << 20)), ("s", 8 * size + (64 << 20))] {
+    let once = 4 * size + (64 << 20);
+    for (name, most, says) in
+        [("r", once, "flat-lead"), ("s", once + 4 * size, "flat-lead"), ("t", once, "missing-lead")]
+    {
         let (output, peak) = measure(&format!("ecg-prep {name}.hea --check --window 0"), folder.path());
         let said = text(&output.stdout);
-        assert!(said.contains("flat-lead"), "{said}{}", text(&output.stderr));
+        assert!(said.contains(says), "{said}{}", text(&output.stderr));
         println!("result wfdb memory {name}: {} MB for a file of {} MB, bar {} MB", peak >> 20, size >> 20, most >> 20);
         assert!(peak > 4 * size && peak <= most, "{name}: {peak} bytes, at most {most}");
+    }
+}
+
+#[test]
+fn claims_that_the_files_do_not_bear_out_take_no_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, content: String| fs::write(folder.path().join(name), content).unwrap();
+    // 2,000 leads of a layout and 2,000 samples a frame of a segment: 50 GB for an empty file.
+    put("x.dat", String::new());
+    put("wide.hea", "wide/2 1 500 1572\nlay 0\ns 1572\n".to_owned());
+    put("lay.hea", format!("lay 2000 500\n{}", "x.dat 16 I\n".repeat(2000)));
+    put("s.hea", "s 1 500\nx.dat 16x2000 200/mV 16 0 0 0 0 I\n".to_owned());
+    // 4,000 compressed files of four million samples each: 134 GB.
+    put(
+        "many.hea",
+        format!("many 4000 500 4194304\n{}", (0..4000).map(|k| format!("{k}.f 516 200/mV\n")).collect::<String>()),
+    );
+    (0..4000).for_each(|k| put(&format!("{k}.f"), String::new()));
+    for (name, says) in [("wide", "far longer than its signal files"), ("many", "unfold to too many samples")] {
+        let output = shell(&format!("ulimit -v 4000000; ecg-prep {name}.hea -o e.h5"), folder.path());
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains(says), "{name}: {said}");
     }
 }

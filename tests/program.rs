@@ -55,17 +55,23 @@ pub fn feed(words: &str, folder: &Path, input: &[u8]) -> Output {
 pub fn measure(words: &str, folder: &Path) -> (Output, u64) {
     let mut split = words.split_whitespace();
     let mut command = program(split.next().unwrap(), folder);
-    let mut child = command.args(split).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command.args(split).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let status = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
-    while child.try_wait().unwrap().is_none() {
-        let said = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = said.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib: Option<u64> = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
-        peak = peak.max(kib.unwrap_or(0) << 10);
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
-    (child.wait_with_output().unwrap(), peak)
+    let watch = std::thread::spawn(move || {
+        let mut peak = 0;
+        // A program that has ended says no more of its memory.
+        let held = || {
+            let said = std::fs::read_to_string(&status).ok()?;
+            said.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok())
+        };
+        while let Some(kib) = held() {
+            peak = peak.max(kib << 10);
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        peak
+    });
+    let output = child.wait_with_output().unwrap();
+    (output, watch.join().unwrap())
 }
 
 /// A line of bash in `folder`, the programs on its PATH, failing where any part of a pipe fails.

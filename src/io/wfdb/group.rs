@@ -14,15 +14,8 @@ use crate::error::{Error, Fault, Result};
 use crate::io::Unit;
 
 const DOING: &str = "reading WFDB signal file";
-/// Most samples a compressed file may unfold to; its size sets no limit, for a still signal takes next to nothing.
-const UNFOLDED: u64 = 1 << 26;
-/// So many samples are believed of a compressed file. Of more it is first looked whether they are there.
-const BELIEVED: u64 = 1 << 22;
-/// Samples that are read at a time; whole frames, so it may be more.
-const PIECE: u64 = 1 << 16;
-/// A frame more or less of this many does not begin within a byte, nor within a group of samples, in any format.
-const WHOLE: u64 = 6;
-
+/// Samples that are read at a time: a multiple of six, after which every format stands at a whole byte and a whole group of samples.
+const PIECE: u64 = 6 << 13;
 /// `fLaC` and STREAMINFO, the first block of metadata of a FLAC stream (RFC 9639, 8).
 const FLAC_HEAD: usize = 42;
 /// The bit that marks the last block of metadata.
@@ -42,7 +35,7 @@ pub(super) struct Group<'a> {
     /// Size of the file, bytes.
     pub(super) size: u64,
     /// Samples of all its signals in one frame.
-    width: u64,
+    pub(super) width: u64,
     /// The signals, with their places in the header.
     signals: Vec<(usize, &'a Signal)>,
 }
@@ -91,22 +84,16 @@ impl Group<'_> {
         Ok(Some(self.format.samples_in(self.size.saturating_sub(self.offset)) / self.width.max(1)))
     }
 
-    /// Whether the file can hold that many frames.
+    /// Whether the size of the file says nothing of its samples.
+    pub(super) fn is_compressed(&self) -> bool {
+        self.format.is_compressed()
+    }
+
+    /// Whether the file can hold that many frames, where its size says so.
     pub(super) fn check(&self, frames: u64) -> Result<()> {
         let samples = frames.checked_mul(self.width);
         if self.format.is_compressed() {
-            return match samples.filter(|n| *n <= UNFOLDED) {
-                Some(samples) if samples <= BELIEVED => Ok(()),
-                Some(_) => self.unfold(frames, |_, _| {}),
-                None => {
-                    let fault = self.fault("a compressed signal file unfolds to too many samples");
-                    let found = format!("{frames} x {}", self.width);
-                    let fault = fault.expected(format!("at most {UNFOLDED} samples"), found);
-                    Err(fault
-                        .hint("cut the record into pieces first, for example with `xform` of the WFDB tools")
-                        .into())
-                }
-            };
+            return Ok(()); // of all compressed files of a record together
         }
         let bytes = samples.and_then(|n| self.format.bytes_for(n));
         let needed = bytes.and_then(|b| b.checked_add(self.offset));
@@ -132,25 +119,25 @@ impl Group<'_> {
         channels.into_iter().try_for_each(|channel| self.verify(channel))
     }
 
-    /// Hands the samples of a file to its channels, some frames at a time.
+    /// Hands the samples of a file to its channels, in the order in which they are stored.
     fn read(&self, frames: u64, channels: &mut [Channel]) -> Result<()> {
         let mut file = File::open(&self.path).map_err(Error::io(DOING, &self.path))?;
         file.seek(SeekFrom::Start(self.offset)).map_err(Error::io(DOING, &self.path))?;
-        let piece = WHOLE * (PIECE / (WHOLE * self.width.max(1)) + 1);
-        let (mut left, mut bytes) = (frames, Vec::new());
+        let mut left = frames.saturating_mul(self.width); // `check` has compared it with the file
+        let mut bytes = Vec::new();
+        let (mut number, mut of_channel) = (0, 0); // the channel that is next, and how many of its samples in this frame were
         while left > 0 {
-            let here = left.min(piece);
-            let length = self.format.bytes_for(here.saturating_mul(self.width)).unwrap_or(0);
+            let here = left.min(PIECE);
             bytes.clear();
+            let length = self.format.bytes_for(here).unwrap_or(0);
             file.by_ref().take(length).read_to_end(&mut bytes).map_err(Error::io(DOING, &self.path))?;
-            let mut first = 0;
-            for channel in &mut *channels {
-                // `check` has compared both numbers with the file.
-                let (width, each) = (self.width as usize, channel.signal.per_frame as usize);
-                for start in (0..here as usize).map(|frame| frame * width + first) {
-                    (start..start + each).for_each(|place| channel.take(self.format.at(&bytes, place)));
+            for place in 0..here as usize {
+                let Some(channel) = channels.get_mut(number) else { return Ok(()) };
+                channel.take(self.format.at(&bytes, place));
+                of_channel += 1;
+                if of_channel == channel.signal.per_frame {
+                    (number, of_channel) = ((number + 1) % channels.len(), 0);
                 }
-                first += each;
             }
             left -= here;
         }
@@ -162,7 +149,10 @@ impl Group<'_> {
     fn flac(&self) -> Result<FlacReader<Stream>> {
         let mut file = BufReader::new(File::open(&self.path).map_err(Error::io(DOING, &self.path))?);
         let mut head = [0u8; FLAC_HEAD];
-        let ends = |e: std::io::Error| self.damaged(&e.to_string());
+        let ends = |e: std::io::Error| match e.kind() {
+            std::io::ErrorKind::UnexpectedEof => self.damaged("the end of the file"),
+            _ => Error::io(DOING, &self.path)(e),
+        };
         file.read_exact(&mut head).map_err(ends)?;
         let mut is_last = head[4] & FLAC_LAST > 0;
         head[4] |= FLAC_LAST;
@@ -199,6 +189,11 @@ impl Group<'_> {
                 Err(fault.expected(format!("{each} samples a frame"), other.per_frame).into())
             }
         }
+    }
+
+    /// Whether a compressed file holds that many frames.
+    pub(super) fn look_through(&self, frames: u64) -> Result<()> {
+        self.unfold(frames, |_, _| {})
     }
 
     /// Hands out the blocks of a FLAC stream, each with those of its samples that are wanted.

@@ -13,6 +13,10 @@ use crate::error::{Fault, Result};
 use crate::io::Unit;
 
 const DOING: &str = "reading WFDB record";
+/// Most samples that the compressed files of a record may unfold to: a still signal takes next to nothing.
+const UNFOLDED: u64 = 1 << 26;
+/// So many samples are believed of compressed files.
+const BELIEVED: u64 = 1 << 22;
 
 /// What a header makes of its record.
 #[derive(Debug, PartialEq)]
@@ -50,6 +54,7 @@ impl<'a> Files<'a> {
         let groups = group(header, folder)?;
         let frames = count(frames, &groups)?;
         groups.iter().try_for_each(|group| group.check(frames))?;
+        check_compressed(&groups, frames)?;
         Ok(Files { groups, frames })
     }
 }
@@ -67,6 +72,20 @@ fn count(said: Option<u64>, groups: &[Group]) -> Result<u64> {
         0 => Err(Fault::new(DOING, "the record has no samples").into()),
         frames => Ok(frames),
     }
+}
+
+/// Of compressed files, whose size sets no limit, the record may claim so many samples. Of more than are believed it is looked
+/// whether they are there.
+fn check_compressed(groups: &[Group], frames: u64) -> Result<()> {
+    let compressed = || groups.iter().filter(|group| group.is_compressed());
+    let samples = compressed().map(|group| frames.saturating_mul(group.width)).fold(0, u64::saturating_add);
+    if samples > UNFOLDED {
+        let fault = Fault::new(DOING, "compressed signal files unfold to too many samples");
+        let fault = fault.expected(format!("at most {UNFOLDED} samples"), samples);
+        return Err(fault.hint("cut the record into pieces first, for example with `xform` of the WFDB tools").into());
+    }
+    let looked_at = compressed().filter(|_| samples > BELIEVED);
+    looked_at.into_iter().try_for_each(|group| group.look_through(frames))
 }
 
 impl Plan<'_> {
@@ -94,8 +113,13 @@ impl Plan<'_> {
     }
 
     /// Names of the kept signals.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.kept.iter().filter_map(|&k| Some(self.header.signals.get(k)?.name.as_str()))
+    }
+
+    /// The same as those of a recording.
     pub(super) fn leads(&self) -> Vec<String> {
-        self.kept.iter().filter_map(|&k| Some(self.header.signals.get(k)?.name.clone())).collect()
+        self.names().map(str::to_owned).collect()
     }
 
     /// Their samples a second.

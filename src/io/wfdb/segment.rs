@@ -29,7 +29,6 @@ const VALUES_A_BYTE: u64 = 4;
 
 /// Reads the segments beside the header and joins them.
 pub(super) fn join(header: &Header, folder: &Path) -> Result<Recording> {
-    let mut parts = Vec::new();
     let mut budget = Budget::default();
     let mut headers: HashMap<&str, Header> = HashMap::new();
     for segment in &header.segments {
@@ -46,10 +45,20 @@ pub(super) fn join(header: &Header, folder: &Path) -> Result<Recording> {
     }
     let widest = headers.values().map(|h| h.signals.iter().map(|s| s.per_frame).fold(0, u64::saturating_add)).max();
     budget.check(total.saturating_mul(widest.unwrap_or(1)))?;
-    for segment in header.segments.iter().filter(|s| s.frames > 0) {
-        parts.push(Part { segment, plan: plan(segment, header, &headers)? });
+    let mut plans: HashMap<&str, Plan> = HashMap::new();
+    let sounding = || header.segments.iter().filter(|s| s.frames > 0);
+    for segment in sounding() {
+        let Some((name, part)) = segment.name.as_deref().and_then(|name| headers.get_key_value(name)) else { continue };
+        check_part(segment, part, header)?;
+        if !plans.contains_key(name) {
+            plans.insert(name, Plan::of(part).map_err(|e| e.in_record(&part.name))?);
+        }
     }
-    let leads = leads(layout, &parts)?;
+    let plan_of = |segment: &Segment| plans.get(segment.name.as_deref()?);
+    let parts: Vec<Part> = sounding().map(|segment| Part { segment, plan: plan_of(segment) }).collect();
+    let leads = leads(layout, &parts, &plans)?;
+    let per_frame = parts.iter().find_map(|part| part.plan).map_or(1, |plan| plan.per_frame);
+    budget.check(total.saturating_mul(per_frame).saturating_mul(leads.len() as u64))?;
     stack(header, leads, &parts, folder)
 }
 
@@ -101,11 +110,11 @@ impl Budget {
 /// A segment, and what its header makes of it: nothing of a gap.
 struct Part<'a> {
     segment: &'a Segment,
-    plan: Option<Plan<'a>>,
+    plan: Option<&'a Plan<'a>>,
 }
 
-fn plan<'a>(segment: &Segment, whole: &Header, headers: &'a HashMap<&str, Header>) -> Result<Option<Plan<'a>>> {
-    let Some(header) = segment.name.as_deref().and_then(|name| headers.get(name)) else { return Ok(None) };
+/// Refuses a segment that does not fit the record.
+fn check_part(segment: &Segment, header: &Header, whole: &Header) -> Result<()> {
     let fault = || Fault::new(DOING, "").record(&header.name);
     if !header.segments.is_empty() {
         return Err(fault().expected("a segment with signals", "segments within a segment").into());
@@ -117,36 +126,38 @@ fn plan<'a>(segment: &Segment, whole: &Header, headers: &'a HashMap<&str, Header
         let found = header.frames.unwrap_or(0);
         return Err(fault().field("samples").expected(format!("{} samples", segment.frames), found).into());
     }
-    Plan::of(header).map(Some).map_err(|e| e.in_record(&header.name))
+    Ok(())
 }
 
 /// Names of the joined leads: those of the layout that any segment holds, else those of the segments, which must agree.
-fn leads(layout: Option<&Header>, parts: &[Part]) -> Result<Vec<String>> {
-    let plans: Vec<(&Plan, Vec<String>)> =
-        parts.iter().filter_map(|part| part.plan.as_ref()).map(|p| (p, p.leads())).collect();
-    let Some((first, names)) = plans.first() else {
+fn leads(layout: Option<&Header>, parts: &[Part], plans: &HashMap<&str, Plan>) -> Result<Vec<String>> {
+    let mut in_order = parts.iter().filter_map(|part| part.plan);
+    let Some(first) = in_order.next() else {
         return Err(Fault::new(DOING, "every segment is a gap").expected("a segment with samples", "none").into());
     };
-    for (other, found) in &plans {
+    for other in in_order {
         if other.per_frame != first.per_frame {
             let fault = Fault::new(DOING, "the segments have different sampling rates").record(&other.header.name);
             return Err(fault.expected(format!("{} Hz", first.rate_hz()), other.rate_hz()).into());
         }
-        if layout.is_none() && found != names {
+        if layout.is_none() && !other.names().eq(first.names()) {
             let fault = Fault::new(DOING, "the segments have different signals").record(&other.header.name);
-            return Err(fault.expected(names.join(", "), found.join(", ")).into());
+            return Err(fault.expected(first.leads().join(", "), other.leads().join(", ")).into());
         }
     }
-    let Some(layout) = layout else { return Ok(names.clone()) };
-    let all = layout.signals.iter().map(|s| s.name.clone());
-    Ok(all.filter(|name| plans.iter().any(|(_, names)| names.contains(name))).collect())
+    let Some(layout) = layout else { return Ok(first.leads()) };
+    let held: HashSet<&str> = plans.values().flat_map(Plan::names).collect();
+    let names = layout.signals.iter().map(|s| &s.name);
+    Ok(names.filter(|name| held.contains(name.as_str())).cloned().collect())
 }
 
-/// Decodes each segment into its place.
+/// Decodes each segment into its place. Of several leads of one name, the first takes the first signal of that name, and so on.
 fn stack(header: &Header, leads: Vec<String>, parts: &[Part], folder: &Path) -> Result<Recording> {
-    let per_frame = parts.iter().find_map(|part| part.plan.as_ref()).map_or(1, |plan| plan.per_frame);
+    let per_frame = parts.iter().find_map(|part| part.plan).map_or(1, |plan| plan.per_frame);
     let length = |s: &Segment| usize::try_from(s.frames.saturating_mul(per_frame)).unwrap_or(usize::MAX);
     let total = parts.iter().map(|part| length(part.segment)).fold(0, usize::saturating_add); // `Budget` has bounded it
+    let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
+    leads.iter().enumerate().for_each(|(place, name)| places.entry(name).or_default().push(place));
     let mut samples_mv = Array2::from_elem((leads.len(), total), f64::NAN);
     let mut at = 0;
     let mut notes: Vec<String> = Vec::new();
@@ -154,12 +165,14 @@ fn stack(header: &Header, leads: Vec<String>, parts: &[Part], folder: &Path) -> 
         let end = at + length(segment);
         if let Some(plan) = plan {
             let rows = samples_mv.rows_mut().into_iter().map(|row| row.into_slice()?.get_mut(at..end));
-            let mut free: Vec<Option<&mut [f64]>> = rows.collect();
-            let row_of = |name: String| {
-                let place = leads.iter().zip(&free).position(|(lead, row)| *lead == name && row.is_some());
-                free.get_mut(place?)?.take()
+            let mut rows: Vec<Option<&mut [f64]>> = rows.collect();
+            let mut taken: HashMap<&str, usize> = HashMap::new();
+            let row_of = |name| {
+                let count = taken.entry(name).or_default();
+                *count += 1;
+                rows.get_mut(*places.get(name)?.get(*count - 1)?)?.take()
             };
-            let rows: Vec<Option<&mut [f64]>> = plan.leads().into_iter().map(row_of).collect();
+            let rows: Vec<Option<&mut [f64]>> = plan.names().map(row_of).collect();
             let files = Files::of(plan.header, folder, Some(segment.frames));
             let decoded = files.and_then(|files| plan.decode(&files, rows.into_iter()));
             decoded.map_err(|e| e.in_record(&plan.header.name))?;

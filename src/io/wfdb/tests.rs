@@ -100,6 +100,26 @@ fn joins_segments_and_leaves_gaps_unknown() {
 }
 
 #[test]
+fn segments_keep_signals_of_one_name_apart() {
+    let head = |name: &str| format!("{name} 2 500 2\nx.dat 16 1 16 0 0 4 0 ECG\nx.dat 16 1 16 0 0 6 0 ECG\n");
+    let data = words(&[1, 2, 3, 4]);
+    for main in ["r/2 2 500 4\na 2\nb 2\n", "r/3 2 500 4\nl 0\na 2\nb 2\n"] {
+        let layout = "l 2 500 0\n~ 0 1 16 0 0 0 0 ECG\n~ 0 1 16 0 0 0 0 ECG\n";
+        let record = read_files(&[
+            ("r.hea", main.as_bytes()),
+            ("l.hea", layout.as_bytes()),
+            ("a.hea", head("a").as_bytes()),
+            ("b.hea", head("b").as_bytes()),
+            ("x.dat", &data),
+        ]);
+        let record = record.unwrap();
+        assert_eq!(record.leads, ["ECG", "ECG"]);
+        assert_eq!(record.samples_mv.row(0).to_vec(), [1.0, 3.0, 1.0, 3.0], "{main}");
+        assert_eq!(record.samples_mv.row(1).to_vec(), [2.0, 4.0, 2.0, 4.0], "{main}");
+    }
+}
+
+#[test]
 fn refuses_segments_that_do_not_fit() {
     let error = |main: &str, second: &str| {
         let first = b"a 1 500 2\nx.dat 16 1 16 0 0 3 0 I\n";
@@ -128,6 +148,20 @@ fn a_damaged_flac_stream_is_refused() {
     };
     assert!(read(b"no flac").contains("malformed FLAC stream"));
     assert!(read(b"fLaC\x80\xff\xff\xff").contains("malformed FLAC stream"));
+}
+
+#[test]
+fn compressed_files_are_looked_through_before_room_is_made_for_many_samples() {
+    let whole = "r 1 500 67108865\nr.dat 508 1 8 0 0 0 0 I\n".to_owned();
+    let files = "r.dat 508 1 8 0 0 0 0 I\n".repeat(17);
+    for (header, says) in [
+        (whole.clone(), "expected at most 67108864 samples, found 67108865"),
+        (format!("r 17 500 4000000\n{files}"), "expected at most 67108864 samples, found 68000000"),
+        (whole.replace("67108865", "67108864"), "malformed FLAC stream"),
+    ] {
+        let error = read_files(&[("r.hea", header.as_bytes()), ("r.dat", b"no flac")]).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
 }
 
 #[test]
