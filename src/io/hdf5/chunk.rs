@@ -208,7 +208,8 @@ impl Packing {
             TypeDescriptor::Integer(IntSize::U2) => Kind::I16,
             _ => return None,
         };
-        // Without filters the library says the size that a chunk should have, and reads the size that the file says.
+        // No filters: left to the library, because H5Dget_chunk_storage_size then gives the size of the shape, not of the stored
+        // bytes.
         let (shuffle, deflate) = match dataset.filters().as_slice() {
             [Filter::Shuffle] => (true, false),
             [Filter::Deflate(_)] => (false, true),
@@ -220,8 +221,8 @@ impl Packing {
         (is_one && stored_as.byte_order() == ByteOrder::LittleEndian).then_some(packing)
     }
 
-    /// The numbers of a stored chunk, but for the filters in `mask` all applied; none where it is damaged. The library is not
-    /// asked what is wrong: it writes past its memory where a chunk is shorter than it should be.
+    /// The numbers of a stored chunk to which all filters but those in `mask` were applied; none where it is damaged. The library
+    /// is not asked what is wrong: it reads on behind its memory where a chunk is shorter than it should be.
     pub(super) fn unpack(mut self, stored: &[u8], mask: u32) -> Option<Vec<f64>> {
         let was = |filter: bool, number: u32| filter && mask >> number & 1 == 0;
         (self.shuffle, self.deflate) = (was(self.shuffle, 0), was(self.deflate, u32::from(self.shuffle)));
@@ -299,29 +300,28 @@ extern "C" {
 pub(super) enum Chunk {
     /// Its bytes; bit n of the mask says that filter n was not applied to it.
     Stored(Vec<u8>, u32),
-    /// There is none, which the library fills.
+    /// There is none, or an empty one; the library fills it or says what is wrong.
     Absent,
     /// The file does not hold what it says.
     Damaged,
 }
 
-/// The chunk of record `at` as it is stored; `most` bytes at most.
+/// The chunk of record `at` as it is stored, of a dataset that is packed so; `most` bytes at most.
 #[cfg(hdf5_chunks)]
 #[allow(unsafe_code)] // hdf5-metno has no call for it
-pub(super) fn load(dataset: &Dataset, at: usize, most: u64) -> Chunk {
+pub(super) fn load(dataset: &Dataset, _: Packing, at: usize, most: u64) -> Chunk {
     let offset = offset(dataset, at);
     let (mut size, mut mask) = (0u64, 0u32);
     let _alone = hdf5_sys::LOCK.lock();
     // SAFETY: as in `store`; the size is written to a number of the type that the library takes.
     let code = unsafe { H5Dget_chunk_storage_size(dataset.id(), offset.as_ptr(), &mut size) };
-    let size = match usize::try_from(size) {
-        _ if code < 0 || size == 0 => return Chunk::Absent,
-        Ok(bytes) if size <= most => bytes,
-        _ => return Chunk::Damaged,
-    };
+    if code < 0 || size == 0 {
+        return Chunk::Absent;
+    }
+    let Some(size) = usize::try_from(size).ok().filter(|_| size <= most) else { return Chunk::Damaged };
     let mut stored = Vec::<u8>::with_capacity(size);
-    // SAFETY: the buffer has the size that the library just said, which of a chunk with filters is that which it reads, and nobody
-    // else uses the library in between.
+    // SAFETY: the buffer has the size that the library just said. With filters, which every `Packing` has, this is also what
+    // H5Dread_chunk writes. Nobody else uses the library in between.
     let code = unsafe {
         hdf5_sys::h5d::H5Dread_chunk1(
             dataset.id(),
@@ -341,7 +341,7 @@ pub(super) fn load(dataset: &Dataset, at: usize, most: u64) -> Chunk {
 
 /// The same for a library that cannot; nobody asks it.
 #[cfg(not(hdf5_chunks))]
-pub(super) fn load(_: &Dataset, _: usize, _: u64) -> Chunk {
+pub(super) fn load(_: &Dataset, _: Packing, _: usize, _: u64) -> Chunk {
     Chunk::Absent
 }
 

@@ -128,7 +128,7 @@ fn parse(block: &[u8]) -> (Vec<u16>, [u32; SYMBOLS]) {
         if after.first() != Some(&byte) {
             continue;
         }
-        let same = same(after, byte);
+        let same = count_same(after, byte);
         let repeated = if same < REPEAT[0] { 0 } else { same };
         let mut left = repeated;
         while left >= REPEAT[0] {
@@ -144,7 +144,7 @@ fn parse(block: &[u8]) -> (Vec<u16>, [u32; SYMBOLS]) {
 }
 
 /// How many bytes at the beginning are this one; eight are compared at a time.
-fn same(bytes: &[u8], byte: u8) -> usize {
+fn count_same(bytes: &[u8], byte: u8) -> usize {
     let eight = u64::from_le_bytes([byte; 8]);
     let (pieces, rest) = bytes.as_chunks();
     for (n, piece) in pieces.iter().enumerate() {

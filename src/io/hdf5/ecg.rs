@@ -83,7 +83,7 @@ impl Ahead {
         while self.next < self.reader.records() && self.reading.has_room() {
             let (i, shape) = (self.next, self.ecg.shape());
             let (id, packing) = (self.reader.id(i), self.packing);
-            let chunk = if packing.is_some() { load(&self.ecg, i, self.reader.bytes()) } else { Chunk::Absent };
+            let chunk = packing.map_or(Chunk::Absent, |packing| load(&self.ecg, packing, i, self.reader.bytes()));
             let to_mv = self.to_mv;
             let size = shape.iter().skip(1).fold(size_of::<f64>(), |n, d| n.saturating_mul(*d));
             self.reading.push(size, move || {

@@ -245,7 +245,9 @@ impl Reader {
     }
 }
 
-/// Opens a file; where one of the datasets has several records in a chunk, with room for an unpacked one.
+/// Opens a file; where one of the datasets has several records in a chunk, with room for an unpacked one. Where one has chunks
+/// without filters, without any room: the library then reads what the shape says from the file, else it reads what the file says
+/// into memory and on behind it.
 pub(super) fn open_file(source: &Source, large: &[&str], fault: &dyn Fn(&str) -> Fault) -> Result<File> {
     let broken = |e: hdf5::Error| fault(&format!("the HDF5 file is damaged: {e}"));
     if source.path().to_str().is_none() {
@@ -253,12 +255,21 @@ pub(super) fn open_file(source: &Source, large: &[&str], fault: &dyn Fn(&str) ->
         return Err(fault("").expected("a file name in UTF-8", "other bytes").hint(hint).into());
     }
     let file = File::open(source.path()).map_err(broken)?;
-    if !large.iter().filter_map(|name| file.dataset(name).ok()).any(|d| shares_chunks(&d)) {
-        return Ok(file);
-    }
+    let datasets: Vec<Dataset> = large.iter().filter_map(|name| file.dataset(name).ok()).collect();
+    let room = match (datasets.iter().any(is_plainly_chunked), datasets.iter().any(shares_chunks)) {
+        (true, _) => 0,
+        (_, true) => CACHE,
+        _ => return Ok(file),
+    };
+    drop((datasets, file)); // of a file that is open the library keeps the room it has
     let mut options = File::with_options();
-    options.with_fapl(|p| p.chunk_cache(521, CACHE, 1.0));
+    options.with_fapl(|p| p.chunk_cache(521, room, 1.0));
     Ok(options.open(source.path()).map_err(broken)?)
+}
+
+/// Whether a dataset has chunks without filters.
+fn is_plainly_chunked(dataset: &Dataset) -> bool {
+    dataset.is_chunked() && dataset.filters().is_empty()
 }
 
 /// Holds what a dataset claims (records, bytes of each) against what a file of `bytes` bytes stores of it.
@@ -273,6 +284,10 @@ pub(super) fn bound(file: &File, bytes: u64, dataset: &Dataset, claim: (usize, u
     let possible = if dataset.is_chunked() { stored.saturating_mul(SHRINK) } else { stored };
     let width = dataset.dtype().map_or(1, |t| t.size() as u64);
     let chunk = dataset.chunk().map_or(0, |c| c.iter().fold(width, |n, d| n.saturating_mul(*d as u64)));
+    if is_plainly_chunked(dataset) && stored % chunk.max(1) != 0 {
+        let found = format!("{stored} bytes");
+        return Err(fault.expected(format!("chunks of {chunk} bytes"), found).hint("copy the file again").into());
+    }
     if stored > bytes || claimed > possible || chunk > bytes.saturating_mul(SHRINK) {
         let expected = format!("data for {records} records ({claimed} bytes)");
         let found = format!("{stored} bytes claimed in a file of {bytes}");
