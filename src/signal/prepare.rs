@@ -17,7 +17,7 @@
 //! Electrode offsets of some hundred mV are lawful in raw recordings, deflections are not: a lead in which over one in
 //! a hundred samples lies more than 100 mV from the median is refused, because its unit must be wrong.
 
-use ndarray::{concatenate, s, Array2, ArrayView2, Axis, CowArray, Ix2};
+use ndarray::{s, Array2, ArrayView2, CowArray, Ix2};
 
 use super::lead::{self, Sources};
 use super::preset::Preset;
@@ -200,8 +200,8 @@ fn run(recording: Recording, options: &PrepareOptions) -> std::result::Result<(E
     let heart_rate = rpeak::heart_rate(&r_peak, rate_hz) as f32;
     let mut samples_mv = windowed.mapv(|v| v as f32);
     if recorded < whole {
-        let zeros = Array2::zeros((LEADS, whole - recorded));
-        samples_mv = concatenate![Axis(1), samples_mv, zeros];
+        let short = std::mem::replace(&mut samples_mv, Array2::zeros((LEADS, whole)));
+        samples_mv.slice_mut(s![.., ..recorded]).assign(&short);
     }
     let r_peak = r_peak.into_iter().filter_map(|p| i32::try_from(p).ok()).collect();
     let ecg = Ecg { id: recording.id, rate_hz, samples_mv, r_peak, heart_rate, quality };

@@ -1,4 +1,4 @@
-//! Figures of one lead, made of eight sums (or the like) side by side, as a processor does many in the time of one.
+//! Figures of one lead, made of eight sums or extremes side by side, as a processor does many in the time of one.
 
 use std::borrow::Cow;
 
@@ -14,33 +14,33 @@ pub fn values(row: ArrayView1<'_, f64>) -> Cow<'_, [f64]> {
     row.to_slice().map_or_else(|| Cow::Owned(row.to_vec()), Cow::Borrowed)
 }
 
-/// Values, where a figure of them starts, how one more changes it, and how two figures are joined.
-struct Over<'a, A, J>(&'a [f64], f64, A, J);
+/// Values, and what is made of each before they are added.
+struct Sum<'a, F>(&'a [f64], F);
 
-impl<A: Fn(f64, f64) -> f64, J: Fn(f64, f64) -> f64> Plain for Over<'_, A, J> {
+impl<F: Fn(f64) -> f64> Plain for Sum<'_, F> {
     type Output = f64;
 
     #[inline(always)]
     fn run(self) -> f64 {
-        let Over(x, start, add, join) = self;
-        let mut figures = [start; SIDE];
+        let Sum(x, of) = self;
+        let mut sums = [0.0; SIDE];
         let pieces = x.chunks_exact(SIDE);
         let rest = pieces.remainder();
         for piece in pieces {
-            for (figure, v) in figures.iter_mut().zip(piece) {
-                *figure = add(*figure, *v);
+            for (sum, v) in sums.iter_mut().zip(piece) {
+                *sum += of(*v);
             }
         }
-        for (figure, v) in figures.iter_mut().zip(rest) {
-            *figure = add(*figure, *v);
+        for (sum, v) in sums.iter_mut().zip(rest) {
+            *sum += of(*v);
         }
-        figures.into_iter().fold(start, join)
+        sums.into_iter().fold(0.0, |a, b| a + b)
     }
 }
 
 /// Sum of what `of` makes of the values.
 fn sum(x: &[f64], of: impl Fn(f64) -> f64) -> f64 {
-    vectorise(Over(x, 0.0, |sum, v| sum + of(v), |a, b| a + b))
+    vectorise(Sum(x, of))
 }
 
 /// Lowest and highest value; [`f64::MAX`] and [`f64::MIN`] of nothing.
@@ -62,10 +62,15 @@ impl Plain for Extremes<'_> {
         let lower = |low: f64, v: f64| if v < low { v } else { low };
         let higher = |high: f64, v: f64| if v > high { v } else { high };
         let (mut lowest, mut highest) = ([f64::MAX; SIDE], [f64::MIN; SIDE]);
-        for piece in self.0.chunks(SIDE) {
+        let pieces = self.0.chunks_exact(SIDE);
+        let rest = pieces.remainder();
+        for piece in pieces {
             for ((low, high), v) in lowest.iter_mut().zip(&mut highest).zip(piece) {
                 (*low, *high) = (lower(*low, *v), higher(*high, *v));
             }
+        }
+        for ((low, high), v) in lowest.iter_mut().zip(&mut highest).zip(rest) {
+            (*low, *high) = (lower(*low, *v), higher(*high, *v));
         }
         (lowest.into_iter().fold(f64::MAX, lower), highest.into_iter().fold(f64::MIN, higher))
     }
