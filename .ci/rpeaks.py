@@ -3,8 +3,8 @@
     PYTHONPATH=testdata/golden python .ci/rpeaks.py FOLDER [RECORD]
 
 One line a figure: `result rpeaks_LEVEL.PROGRAM_sensitivity VALUE`, `..._precision`; `ecgflow` is ours, counted again here. Each
-program is given lead II as recorded and cleans it as it likes: neurokit2 by ecg_clean. These records are simulated. RECORD is a real
-WFDB record with annotated beats (`atr`), its path less its ending; of it the first lead is looked at.
+program is given lead II as recorded and cleans it as it likes: neurokit2 by ecg_clean. The records in FOLDER are simulated.
+RECORD is a real WFDB record with annotated beats (`atr`), its path less its ending; of it the first lead is looked at.
 """
 import json
 import logging

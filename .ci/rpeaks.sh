@@ -7,7 +7,14 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 .ci/setup.sh peers || { echo "rpeaks: error: neurokit2 and wfdb could not be fetched from PyPI" >&2; exit 1; }
 record=$(realpath -m "${RECORD:-../shared/data/ecg/wfdb/100}") real=()
-if [ -f "$record.hea" ]; then real=("RECORD=$record.hea"); else echo "SKIPPED annotated beats: no $record.hea" >&2; fi
+if [ -f "$record.hea" ]; then
+  real=("RECORD=$record.hea")
+elif [ -n "${RECORD:-}" ]; then
+  echo "rpeaks: error: no $record.hea" >&2
+  exit 2
+else
+  echo "SKIPPED annotated beats: no $record.hea" >&2
+fi
 rm -rf target/rpeaks
 cargo bench --locked ${FEATURES:-} --bench rpeaks -- "SEED=${SEED:-1}" "COUNT=${COUNT:-1000}" "WRITE=$PWD/target/rpeaks" "${real[@]}"
 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=testdata/golden target/setup/peers/bin/python .ci/rpeaks.py target/rpeaks ${real:+"$record"}

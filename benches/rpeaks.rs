@@ -5,7 +5,7 @@
 //! records (95 %). The levels are the noise of an ordinary recording (`clean`), and the same with muscle noise 18, 12 and 6 dB
 //! below the power of each lead. A beat may be 0.15 s off (`metric::beats`). Records go through what `ecg-prep` does by
 //! default. WRITE keeps lead II as recorded, the true beats and ours, for `.ci/rpeaks.py`; with RECORD, an ECG file with annotated
-//! beats, also ours in its first lead.
+//! beats, also ours in its first lead: as recorded and whole, at 500 Hz.
 
 // It prints its figures, and stops at the first thing that fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
@@ -70,8 +70,9 @@ fn write_annotated(folder: &Path, path: &Path) {
     let record = open_ecg(source, &ReadOptions::default()).unwrap().1.next().unwrap().unwrap();
     let lead = Resampler::new(record.rate_hz, RATE_HZ).unwrap().all(&record.samples_mv.row(0).to_vec());
     let found: Vec<f64> = Detector::Qrs.find(&lead, RATE_HZ).unwrap().into_iter().map(|r| r as f64 / RATE_HZ).collect();
-    let path = folder.join(format!("annotated-{}.json", record.id));
-    std::fs::write(path, serde_json::json!({ "found": found }).to_string()).unwrap();
+    let name = path.file_stem().unwrap().to_string_lossy();
+    std::fs::write(folder.join(format!("annotated-{name}.json")), serde_json::json!({ "found": found }).to_string())
+        .unwrap();
 }
 
 fn main() {

@@ -38,7 +38,7 @@ fn write(path: &Path, count: usize) {
         writer.put(&Ecg { id: format!("{}-{turn}", ecg.id), ..ecg.clone() }).unwrap();
     }
     writer.finish().unwrap();
-    std::fs::File::open(path).unwrap().sync_all().unwrap(); // else the system writes it while others are timed
+    std::fs::File::open(path).unwrap().sync_all().unwrap(); // else the system writes it while the programs are timed
 }
 
 /// Seconds and peak resident memory, MB, of a run.

@@ -140,14 +140,14 @@ def whole_wfdb(path):
     named = lambda text: [line[0] for line in words(text)[1:]]
     texts = [path.read_text("latin1")]
     is_joined = "/" in words(texts[0])[0][0]
-    heads = {name: f"s{k + 1}" for k, name in enumerate(dict.fromkeys(named(texts[0])))} if is_joined else {}
+    heads = {name: f"s{k + 1}" for k, name in enumerate(dict.fromkeys(named(texts[0]))) if name != "~"} if is_joined else {}
     texts += [path.with_name(f"{name}.hea").read_text("latin1") for name in heads]
     signals = [name for text in (texts[1:] or texts) for name in named(text)]
     stored = {name: f"{letter}.dat" for name, letter in zip(dict.fromkeys(signals), "abcdefghijkl")}
     if len(heads) > 3 or len(stored) > 2 or any(not path.with_name(name).is_file() for name in stored):
         return
-    for name, short in {**stored, **heads}.items():
-        texts = [re.sub(r"(?m)^" + re.escape(name) + r"(?=\s)", short, t) for t in texts]
+    short = {**stored, **heads}
+    texts = [re.sub(r"(?m)^\S+(?=\s)", lambda word: short.get(word.group(), word.group()), text) for text in texts]
     contents = [path.with_name(name).read_bytes() for name in stored] + [b""] * (2 - len(stored))
     put("whole/wfdb", "_".join(path.relative_to(DATA).parts), BREAK.join([texts[0].encode(), *contents, *(t.encode() for t in texts[1:])]))
 

@@ -1,6 +1,7 @@
 //! Chunks of HDF5 as they are stored: a byte for numbers and filters, one for samples a lead, then the chunk.
 //!
-//! The file around the chunk is sound, written by the library; the bytes of the chunk are ours to unpack.
+//! The file around the chunk is sound, written by the library. Chunks that were shuffled or deflated are ours to unpack; others the
+//! library reads.
 #![no_main]
 
 use std::path::Path;

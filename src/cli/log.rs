@@ -116,7 +116,7 @@ impl Log {
     }
 }
 
-/// How many a second, in three digits.
+/// How many a second, in three digits or more.
 fn rate(state: &ProgressState, out: &mut dyn std::fmt::Write) {
     let value = state.per_sec();
     let digits = if value >= 100.0 {
