@@ -25,7 +25,7 @@ help:
 	@echo 'make fuzz        every reader on mutated files, ten minutes each (TIME=seconds, JOBS=n, TARGETS="edf scp")'
 	@echo 'make weights     train the bundled weights on simulated hearts (hours; goes on where it was stopped)'
 	@echo 'make evaluate    what the bundled weights do on fresh simulated hearts (SEED=n, COUNT=n; ten minutes)'
-	@echo 'make rpeaks      R peaks on 4,000 simulated records, beside neurokit2 and xqrs (ten minutes)'
+	@echo 'make rpeaks      R peaks on 4,000 simulated records and record 100, beside neurokit2 and xqrs (ten minutes)'
 	@echo 'make ablations   after make weights: the flow without one of its parts (hours; goes on where it was stopped)'
 	@echo 'make experiment  does pretraining on generated clips help? (SCALE=tiny|small|full; hours)'
 	@echo 'make copies      does the generator copy its training clips? (COUNT=n; half an hour)'
