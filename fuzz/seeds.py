@@ -142,7 +142,7 @@ def whole_wfdb(path):
     is_joined = "/" in words(texts[0])[0][0]
     heads = {name: f"s{k + 1}" for k, name in enumerate(dict.fromkeys(named(texts[0]))) if name != "~"} if is_joined else {}
     texts += [path.with_name(f"{name}.hea").read_text("latin1") for name in heads]
-    signals = [name for text in (texts[1:] or texts) for name in named(text)]
+    signals = [name for text in (texts[1:] or texts) for name in named(text) if name != "~"]
     stored = {name: f"{letter}.dat" for name, letter in zip(dict.fromkeys(signals), "abcdefghijkl")}
     if len(heads) > 3 or len(stored) > 2 or any(not path.with_name(name).is_file() for name in stored):
         return

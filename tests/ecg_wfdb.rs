@@ -86,40 +86,52 @@ fn what_a_flac_stream_says_beside_its_samples_is_not_read() {
     assert!(error.contains("malformed FLAC stream"), "{error}");
 }
 
-/// Two signals of 200 samples, at most 100 apart from sample to sample, and their bytes in a format, signal by signal in turn.
+/// Two signals of 30,000 samples, at most 100 apart from sample to sample, and their bytes in a format, signal by signal in turn.
 fn stored(format: u32) -> (Vec<[i32; 2]>, Vec<u8>) {
     let wave = |n: i32, turn: f64| (100.0 * (f64::from(n) / turn).sin()).round() as i32;
-    let frames: Vec<[i32; 2]> = (0..200).map(|n| [wave(n, 9.0), wave(n + 3, 17.0)]).collect();
-    let mut last = [0, 0]; // as the header says
-    let mut bytes = Vec::new();
-    for frame in &frames {
-        for (value, last) in frame.iter().zip(&mut last) {
-            match format {
-                8 => bytes.push((value - *last) as i8 as u8),
-                80 => bytes.push((value + 128) as u8),
-                16 => bytes.extend((*value as i16).to_le_bytes()),
-                61 => bytes.extend((*value as i16).to_be_bytes()),
-                160 => bytes.extend(((value + 32_768) as u16).to_le_bytes()),
-                24 => bytes.extend(&value.to_le_bytes()[..3]),
-                _ => bytes.extend(value.to_le_bytes()),
-            }
-            *last = *value;
+    let frames: Vec<[i32; 2]> = (0..30_000).map(|n| [wave(n, 9.0), wave(n + 3, 17.0)]).collect();
+    let values = frames.concat();
+    let each = |bytes: &dyn Fn(i32) -> Vec<u8>| values.iter().flat_map(|v| bytes(*v)).collect();
+    let ten = |v: i32| v as u32 & 0x3ff;
+    let bytes = match format {
+        8 => {
+            let before = [0, 0].iter().chain(&values); // as the header says
+            values.iter().zip(before).map(|(v, last)| (v - last) as i8 as u8).collect()
         }
-    }
+        80 => each(&|v| vec![(v + 128) as u8]),
+        16 => each(&|v| (v as i16).to_le_bytes().to_vec()),
+        61 => each(&|v| (v as i16).to_be_bytes().to_vec()),
+        160 => each(&|v| ((v + 32_768) as u16).to_le_bytes().to_vec()),
+        24 => each(&|v| v.to_le_bytes()[..3].to_vec()),
+        212 => {
+            let pair = |p: &[i32]| [p[0] as u8, (p[0] >> 8 & 0xf | (p[1] >> 8 & 0xf) << 4) as u8, p[1] as u8];
+            values.chunks_exact(2).flat_map(pair).collect()
+        }
+        310 => {
+            let word = |low: i32, high: u32| ((ten(low) << 1 | (high & 0x1f) << 11) as u16).to_le_bytes();
+            let three = |t: &[i32]| [word(t[0], ten(t[2])), word(t[1], ten(t[2]) >> 5)].concat();
+            values.chunks_exact(3).flat_map(three).collect()
+        }
+        311 => {
+            let three = |t: &[i32]| (ten(t[0]) | ten(t[1]) << 10 | ten(t[2]) << 20).to_le_bytes();
+            values.chunks_exact(3).flat_map(three).collect()
+        }
+        _ => each(&|v| v.to_le_bytes().to_vec()),
+    };
     (frames, bytes)
 }
 
 #[test]
 fn each_format_alone_is_read_as_the_reference_reader_reads_it() {
     let folder = tempfile::tempdir().unwrap();
-    let formats = [8, 16, 24, 32, 61, 80, 160];
+    let formats = [8, 16, 24, 32, 61, 80, 160, 212, 310, 311];
     for format in formats {
         let (frames, bytes) = stored(format);
         let line = |name: &str, lead: usize| {
             let sum: i32 = frames.iter().map(|frame| frame[lead]).sum();
             format!("{format}.dat {format} 200/mV 12 0 0 {} 0 {name}\n", sum as i16)
         };
-        let header = format!("{format} 2 500 200\n{}{}", line("I", 0), line("II", 1));
+        let header = format!("{format} 2 500 30000\n{}{}", line("I", 0), line("II", 1));
         fs::write(folder.path().join(format!("{format}.hea")), header).unwrap();
         fs::write(folder.path().join(format!("{format}.dat")), bytes).unwrap();
         let found = read_one(&folder.path().join(format!("{format}.hea")));
@@ -191,8 +203,19 @@ fn claims_that_the_files_do_not_bear_out_take_no_memory() {
         format!("many 4000 500 4194304\n{}", (0..4000).map(|k| format!("{k}.f 516 200/mV\n")).collect::<String>()),
     );
     (0..4000).for_each(|k| put(&format!("{k}.f"), String::new()));
-    for (name, says) in [("wide", "far longer than its signal files"), ("many", "unfold to too many samples")] {
-        let output = shell(&format!("ulimit -v 4000000; ecg-prep {name}.hea -o e.h5"), folder.path());
+    // A compressed file of 60 million samples, 480 MB, that is none.
+    put("still.hea", "still 1 500 60000000\n0.f 516 200/mV\n".to_owned());
+    // 300 headers of segments with a thousand signals each.
+    put("parts.hea", format!("parts/300 1000 500\n{}", (0..300).map(|k| format!("p{k} 1\n")).collect::<String>()));
+    (0..300).for_each(|k| put(&format!("p{k}.hea"), format!("p{k} 1000 500 1\n{}", "x.dat 0\n".repeat(1000))));
+    for (name, room_kb, says) in [
+        ("wide", 4_000_000, "far longer than its signal files"),
+        ("many", 4_000_000, "unfold to too many samples"),
+        ("still", 400_000, "malformed FLAC stream"),
+        ("parts", 400_000, "the segments have too many signals"),
+    ] {
+        let words = format!("ulimit -v {room_kb}; ecg-prep {name}.hea --threads 1 -o e.h5");
+        let output = shell(&words, folder.path());
         let said = text(&output.stderr);
         assert!(output.status.code() == Some(1) && said.contains(says), "{name}: {said}");
     }

@@ -51,6 +51,8 @@ pub(super) fn open(source: Source, options: &ReadOptions) -> Result<Recordings> 
     let fault = |cause: &str| Fault::new(DOING, cause).file(&shown);
     let file = open_file(&source, &[], &fault)?;
     let names = choose(&file, &options).map_err(|e| e.in_file(&shown))?;
+    drop(file);
+    let file = open_file(&source, &names.iter().map(String::as_str).collect::<Vec<_>>(), &fault)?;
     let [name] = names.as_slice() else {
         return Ok(Box::new(names.into_iter().map(move |name| {
             let id = name.rsplit('/').next().unwrap_or(&name).to_owned();
@@ -58,7 +60,6 @@ pub(super) fn open(source: Source, options: &ReadOptions) -> Result<Recordings> 
             arrays.and_then(|arrays| arrays.read(0, &id)).map_err(|e| e.in_file(&shown).in_record(&id))
         })));
     };
-    let file = open_file(&source, &[name], &fault)?;
     let arrays = Arrays::open(&file, &source, name, &options).map_err(|e| e.in_file(&shown))?;
     Ok(Box::new((0..arrays.layout.records).map(move |i| {
         let id = arrays.id(i, &source);

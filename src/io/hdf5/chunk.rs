@@ -12,7 +12,6 @@ use std::cell::RefCell;
 
 use fdeflate::Decompressor;
 use hdf5::datatype::ByteOrder;
-use hdf5::filters::Filter;
 use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
 use hdf5::{Dataset, H5Type};
 use simd_adler32::Adler32;
@@ -26,6 +25,9 @@ pub(super) const LEVEL: u8 = 1;
 const DENSE: f64 = 7.9;
 /// A zlib stream, deflated as fast as can be, with a window of 32 KB (RFC 1950).
 const HEADER: [u8; 2] = [0x78, 0x01];
+/// Numbers of filters.
+const DEFLATE: i32 = 1;
+const SHUFFLE: i32 = 2;
 /// Deflate shrinks by 1032 at most.
 const SHRINK: usize = 1032;
 /// Most bytes that a thread keeps to inflate into.
@@ -210,10 +212,10 @@ impl Packing {
         };
         // No filters: left to the library, because H5Dget_chunk_storage_size then gives the size of the shape, not of the stored
         // bytes.
-        let (shuffle, deflate) = match dataset.filters().as_slice() {
-            [Filter::Shuffle] => (true, false),
-            [Filter::Deflate(_)] => (false, true),
-            [Filter::Shuffle, Filter::Deflate(_)] => (true, true),
+        let (shuffle, deflate) = match filters(dataset).as_slice() {
+            [SHUFFLE] => (true, false),
+            [DEFLATE] => (false, true),
+            [SHUFFLE, DEFLATE] => (true, true),
             _ => return None,
         };
         let count = shape.iter().skip(1).try_fold(1usize, |n, d| n.checked_mul(*d))?;
@@ -269,6 +271,27 @@ impl Packing {
 thread_local! {
     /// Where a thread inflates: the same memory again and again stays in its cache.
     static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Numbers of the filters of a dataset, in their order; one that no filter has where they cannot be known.
+#[allow(unsafe_code)] // hdf5-metno's own trusts the file's word on how many values a filter has
+pub(super) fn filters(dataset: &Dataset) -> Vec<i32> {
+    let Ok(list) = dataset.dcpl() else { return vec![-1] };
+    let _alone = hdf5_sys::LOCK.lock();
+    // SAFETY: the list is open.
+    let count = unsafe { hdf5_sys::h5p::H5Pget_nfilters(list.id()) };
+    let number = |place| {
+        let (mut flags, mut values, mut config) = (0, 0, 0);
+        let none = std::ptr::null_mut();
+        // SAFETY: as above; no room is offered for values and name, so none are written.
+        unsafe {
+            hdf5_sys::h5p::H5Pget_filter2(list.id(), place, &mut flags, &mut values, none, 0, none.cast(), &mut config)
+        }
+    };
+    if count < 0 {
+        return vec![-1];
+    }
+    (0..count.unsigned_abs()).map(number).collect()
 }
 
 /// Inflates a zlib stream of `size` bytes into `room`; none where it is damaged or has another size.

@@ -9,6 +9,7 @@ use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenU
 use hdf5::{Container, Dataset, File, H5Type, Hyperslab, Location, Selection, SliceOrIndex};
 use ndarray::{Array, Array1, ArrayD, Dimension};
 
+use super::chunk::filters;
 use super::{format, FORMAT_VERSION};
 use crate::data::Provenance;
 use crate::error::{Error, Fault, Result};
@@ -245,9 +246,9 @@ impl Reader {
     }
 }
 
-/// Opens a file; where one of the datasets has several records in a chunk, with room for an unpacked one. Where one has chunks
-/// without filters, without any room: the library then reads what the shape says from the file, else it reads what the file says
-/// into memory and on behind it.
+/// Opens a file, which nobody else has open; where one of the datasets has several records in a chunk, with room for an unpacked
+/// one. Where one has chunks without filters, without any room: the library then reads as much of the file as the shape says. With
+/// room it makes as much as the file says, and reads on behind that.
 pub(super) fn open_file(source: &Source, large: &[&str], fault: &dyn Fn(&str) -> Fault) -> Result<File> {
     let broken = |e: hdf5::Error| fault(&format!("the HDF5 file is damaged: {e}"));
     if source.path().to_str().is_none() {
@@ -269,7 +270,7 @@ pub(super) fn open_file(source: &Source, large: &[&str], fault: &dyn Fn(&str) ->
 
 /// Whether a dataset has chunks without filters.
 fn is_plainly_chunked(dataset: &Dataset) -> bool {
-    dataset.is_chunked() && dataset.filters().is_empty()
+    dataset.is_chunked() && filters(dataset).is_empty()
 }
 
 /// Holds what a dataset claims (records, bytes of each) against what a file of `bytes` bytes stores of it.

@@ -31,7 +31,8 @@ pub(super) type Rows<'a> = BTreeMap<usize, &'a mut [f64]>;
 pub(super) struct Group<'a> {
     pub(super) path: PathBuf,
     format: Format,
-    offset: u64,
+    /// Where the samples begin: bytes, of a compressed file samples.
+    pub(super) offset: u64,
     /// Size of the file, bytes.
     pub(super) size: u64,
     /// Samples of all its signals in one frame.

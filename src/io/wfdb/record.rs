@@ -78,14 +78,14 @@ fn count(said: Option<u64>, groups: &[Group]) -> Result<u64> {
 /// whether they are there.
 fn check_compressed(groups: &[Group], frames: u64) -> Result<()> {
     let compressed = || groups.iter().filter(|group| group.is_compressed());
-    let samples = compressed().map(|group| frames.saturating_mul(group.width)).fold(0, u64::saturating_add);
+    let each = |group: &Group| frames.saturating_mul(group.width).saturating_add(group.offset);
+    let samples = compressed().map(each).fold(0, u64::saturating_add);
     if samples > UNFOLDED {
         let fault = Fault::new(DOING, "compressed signal files unfold to too many samples");
         let fault = fault.expected(format!("at most {UNFOLDED} samples"), samples);
         return Err(fault.hint("cut the record into pieces first, for example with `xform` of the WFDB tools").into());
     }
-    let looked_at = compressed().filter(|_| samples > BELIEVED);
-    looked_at.into_iter().try_for_each(|group| group.look_through(frames))
+    compressed().filter(|_| samples > BELIEVED).try_for_each(|group| group.look_through(frames))
 }
 
 impl Plan<'_> {
@@ -96,7 +96,7 @@ impl Plan<'_> {
         let signals = &header.signals;
         let voltage = |s: &Signal| s.format != Format::Null && Unit::parse(&s.unit).is_some();
         if !signals.iter().any(voltage) {
-            let units: Vec<&str> = signals.iter().map(|s| s.unit.as_str()).collect();
+            let units: Vec<&str> = signals.iter().take(12).map(|s| s.unit.as_str()).collect(); // to show some
             let fault = Fault::new(DOING, "no signal is a voltage");
             return Err(fault.expected("a unit of uV, mV or V", units.join(", ")).into());
         }

@@ -26,16 +26,26 @@ const DOING: &str = "reading WFDB segments";
 /// Values a record may always have; beyond, four for each byte of its signal files.
 const VALUES: u64 = 3 << 20;
 const VALUES_A_BYTE: u64 = 4;
+/// Most signals of all headers of segments together.
+const SIGNALS: usize = 1 << 16;
 
 /// Reads the segments beside the header and joins them.
 pub(super) fn join(header: &Header, folder: &Path) -> Result<Recording> {
     let mut budget = Budget::default();
     let mut headers: HashMap<&str, Header> = HashMap::new();
+    let mut signals = 0;
     for segment in &header.segments {
         let Some(name) = &segment.name else { continue };
-        if !headers.contains_key(name.as_str()) {
-            headers.insert(name, read_header(&folder.join(format!("{name}.hea")))?);
+        if headers.contains_key(name.as_str()) {
+            continue;
         }
+        let part = read_header(&folder.join(format!("{name}.hea")))?;
+        signals += part.signals.len();
+        if signals > SIGNALS {
+            let fault = Fault::new(DOING, "the segments have too many signals").record(&part.name);
+            return Err(fault.expected(format!("at most {SIGNALS}"), "more").into());
+        }
+        headers.insert(name, part);
     }
     let layout = layout(&header.segments, &headers);
     let total = header.segments.iter().try_fold(0u64, |n, s| n.checked_add(s.frames)).unwrap_or(u64::MAX);

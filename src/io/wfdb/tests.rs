@@ -151,13 +151,14 @@ fn a_damaged_flac_stream_is_refused() {
 }
 
 #[test]
-fn compressed_files_are_looked_through_before_room_is_made_for_many_samples() {
+fn compressed_files_may_not_unfold_to_too_many_samples() {
     let whole = "r 1 500 67108865\nr.dat 508 1 8 0 0 0 0 I\n".to_owned();
     let files = "r.dat 508 1 8 0 0 0 0 I\n".repeat(17);
     for (header, says) in [
         (whole.clone(), "expected at most 67108864 samples, found 67108865"),
         (format!("r 17 500 4000000\n{files}"), "expected at most 67108864 samples, found 68000000"),
         (whole.replace("67108865", "67108864"), "malformed FLAC stream"),
+        (whole.replace("67108865", "67108864").replace(" 508 ", " 508+1 "), "found 67108865"),
     ] {
         let error = read_files(&[("r.hea", header.as_bytes()), ("r.dat", b"no flac")]).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");

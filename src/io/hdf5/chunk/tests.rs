@@ -60,44 +60,63 @@ fn unshuffled_whole_numbers_are_read() {
     assert!(both.unpack(&[1, 0, 0xfe, 0xff], 0).is_none());
 }
 
-/// Reads a record whose stored chunk is `stored`, in a file that is sound otherwise.
+/// A file of records, sound but for their stored chunks; `name` is `ecg`, or that of an array of other people.
 #[cfg(hdf5_chunks)]
-fn read_stored(filters: [bool; 2], stored: &[u8]) -> crate::Result<Vec<f64>> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.h5");
-    let file = hdf5::File::create(&path).unwrap();
+fn write_stored(path: &std::path::Path, name: &str, filters: [bool; 2], stored: &[&[u8]]) {
+    let file = hdf5::File::create(path).unwrap();
     file.new_attr::<f64>().create("fs").unwrap().write_scalar(&500.0).unwrap();
-    let id: hdf5::types::VarLenUnicode = "r".parse().unwrap();
-    file.new_dataset::<hdf5::types::VarLenUnicode>().shape(1).create("id").unwrap().write(&[id]).unwrap();
-    let mut builder = file.new_dataset::<f32>().shape((1, 12, 50)).chunk((1, 12, 50));
+    let ids: Vec<hdf5::types::VarLenUnicode> = (0..stored.len()).map(|k| format!("r{k}").parse().unwrap()).collect();
+    file.new_dataset_builder().with_data(&ids).create("id").unwrap();
+    let mut builder = file.new_dataset::<f32>().shape((stored.len(), 12, 50)).chunk((1, 12, 50));
     let [shuffle, deflate] = filters;
     builder = if shuffle { builder.shuffle() } else { builder };
     builder = if deflate { builder.deflate(1) } else { builder };
-    store(&builder.create("ecg").unwrap(), 0, stored).unwrap();
+    let dataset = builder.create(name).unwrap();
+    stored.iter().enumerate().for_each(|(at, stored)| store(&dataset, at, stored).unwrap());
+    drop(dataset);
     file.close().unwrap();
-    let source = crate::io::Source::open(&path)?;
-    let record = crate::io::hdf5::open_ecg(source, &crate::io::ReadOptions::default())?.next().unwrap()?;
-    Ok(record.samples_mv.into_iter().collect())
+}
+
+/// The values of each record.
+#[cfg(hdf5_chunks)]
+fn read_all(path: &std::path::Path) -> crate::Result<Vec<Vec<f64>>> {
+    let options = crate::io::ReadOptions { unit: Some(crate::io::Unit::Millivolt), ..Default::default() };
+    let records = crate::io::hdf5::open_ecg(crate::io::Source::open(path)?, &options)?;
+    records.map(|record| Ok(record?.samples_mv.into_iter().collect())).collect()
 }
 
 #[test]
 #[cfg(hdf5_chunks)]
-fn chunks_of_the_wrong_size_are_refused_and_never_read_past_their_room() {
-    let values: Vec<f32> = (0..600u16).map(|n| f32::from(n % 7)).collect();
+fn damaged_chunks_are_refused_and_never_read_behind_their_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.h5");
+    let read = |name: &str, filters: [bool; 2], stored: &[&[u8]]| {
+        write_stored(&path, name, filters, stored);
+        read_all(&path)
+    };
+    let values: Vec<f32> = (0..600u16).map(|n| 1.0 + f32::from(n % 7)).collect();
     let expected: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
     let plain: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-    assert_eq!(read_stored([true, true], &pack(&values)).unwrap(), expected);
+    assert_eq!(read("ecg", [true, true], &[&pack(&values)]).unwrap(), [expected.as_slice()]);
+    assert_eq!(read("ecg", [false, false], &[&plain]).unwrap(), [expected.as_slice()]);
     // Found by fuzzing: of a chunk without filters the library says one size and reads another.
-    for size in [2400, 4800] {
-        let mut stored = plain.clone();
-        stored.resize(size, 0xff);
-        assert_eq!(read_stored([false, false], &stored).unwrap(), expected, "{size}");
-    }
     for size in [40, 2399, 2401, 20_000, 500_000] {
         let mut stored = plain.clone();
         stored.resize(size, 0xff);
-        let error = read_stored([false, false], &stored).unwrap_err().to_string();
+        let error = read("ecg", [false, false], &[&stored]).unwrap_err().to_string();
         assert!(error.contains(&format!("expected chunks of 2400 bytes, found {size} bytes")), "{error}");
+    }
+    // Sizes that add up: what the file holds from there on is read, and nothing from elsewhere.
+    for name in ["ecg", "tracings"] {
+        let (short, long) = (&plain[..40], [plain.as_slice(), &plain[..2360]].concat());
+        let found = read(name, [false, false], &[short, &long]).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let at = bytes.windows(40).position(|window| window == short).unwrap();
+        let number = |b: &[u8]| f64::from(f32::from_le_bytes(b.try_into().unwrap()));
+        let there: Vec<f64> = bytes[at..at + 2400].chunks_exact(4).map(number).collect();
+        let same = |a: &f64, b: &f64| a == b || a.is_nan() && b.is_nan();
+        assert!(found[0].iter().zip(&there).all(|(a, b)| same(a, b)), "{name}: {:?} {there:?}", found[0]);
+        assert_eq!(found[1], expected, "{name}");
     }
     // And where a chunk came out of its filters too short, the library read on behind it.
     let short = pack(&values[..300]);
@@ -108,8 +127,8 @@ fn chunks_of_the_wrong_size_are_refused_and_never_read_past_their_room() {
         ([true, false], &[plain.as_slice(), &[0]].concat()),
         ([false, true], &plain),
     ] {
-        let error = read_stored(filters, stored).unwrap_err().to_string();
-        assert!(error.contains("a.h5, record r, field /ecg"), "{error}");
+        let error = read("ecg", filters, &[stored]).unwrap_err().to_string();
+        assert!(error.contains("a.h5, record r0, field /ecg"), "{error}");
         assert!(error.contains("expected a chunk of 12 x 50 samples, found damaged bytes"), "{error}");
     }
 }
