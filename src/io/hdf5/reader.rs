@@ -285,7 +285,7 @@ pub(super) fn bound(file: &File, bytes: u64, dataset: &Dataset, claim: (usize, u
     let possible = if dataset.is_chunked() { stored.saturating_mul(SHRINK) } else { stored };
     let width = dataset.dtype().map_or(1, |t| t.size() as u64);
     let chunk = dataset.chunk().map_or(0, |c| c.iter().fold(width, |n, d| n.saturating_mul(*d as u64)));
-    if is_plainly_chunked(dataset) && stored % chunk.max(1) != 0 {
+    if is_plainly_chunked(dataset) && !stored.is_multiple_of(chunk) {
         let found = format!("{stored} bytes");
         return Err(fault.expected(format!("chunks of {chunk} bytes"), found).hint("copy the file again").into());
     }
