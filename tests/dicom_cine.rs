@@ -1,7 +1,6 @@
 //! Synthetic cine series as DICOM: pydicom opens every object and finds what was written. Skipped loudly without pydicom.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use ecgflow::data::series::{CineSeries, Plane, Scanner};
 use ecgflow::data::Provenance;
@@ -11,7 +10,7 @@ use ndarray::Array3;
 use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
 
-use crate::program::{names, root, succeed, text};
+use crate::program::{names, root, succeed, text, Python};
 
 fn provenance(seed: u64) -> Provenance {
     let mut provenance = Provenance::now("ecgflow", "ecgflow simulate".into());
@@ -43,19 +42,10 @@ fn write(folder: &Path, series: &CineSeries, seed: u64) -> Vec<PathBuf> {
 
 /// What pydicom says of each file.
 pub fn pydicom(files: &[PathBuf]) -> Option<Vec<Value>> {
-    let path = ["pydicom", "h5py"].map(|name| root().join("target/setup").join(name).display().to_string()).join(":");
-    let python = || {
-        let mut python = Command::new("python3");
-        python.env("PYTHONPATH", &path);
-        python
-    };
-    if !python().args(["-c", "import pydicom, numpy"]).output().is_ok_and(|o| o.status.success()) {
-        assert!(std::env::var_os("CI").is_none(), "CI must have pydicom");
-        crate::program::skipped("python3 has no pydicom");
-        return None;
-    }
-    let output = python().arg(root().join("tests/pydicom_files.py")).args(files).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    let python = Python::with(&["pydicom", "h5py"], "pydicom, numpy")?;
+    let words: Vec<PathBuf> =
+        std::iter::once(root().join("tests/pydicom_files.py")).chain(files.iter().cloned()).collect();
+    let output = python.run(&words, root());
     assert!(output.stderr.is_empty(), "pydicom warns: {}", text(&output.stderr));
     Some(text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect())
 }

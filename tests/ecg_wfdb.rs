@@ -3,12 +3,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use ecgflow::io::ReadOptions;
 
 use crate::formats::{peak_memory, read_all, read_one, Random};
-use crate::program::{measure, root, shared, shell, skipped, text};
+use crate::program::{measure, root, shared, shell, text, Python};
 
 /// Reads `header` `times` times, each time with another damaged copy of `name` beside it.
 fn damage(folder: &Path, header: &Path, name: &str, times: usize) -> (usize, usize) {
@@ -144,14 +143,10 @@ fn each_format_alone_is_read_as_the_reference_reader_reads_it() {
             assert_eq!(row.len(), expected.len());
         }
     }
-    let mut python = Command::new("python3");
-    python.env("PYTHONPATH", root().join("target/setup/wfdb")).current_dir(folder.path());
-    let output = python.arg(root().join("tests/wfdb_values.py")).args(formats.map(|f| f.to_string())).output();
-    let Some(output) = output.ok().filter(|output| output.status.code() != Some(3)) else {
-        assert!(std::env::var_os("CI").is_none(), "CI must have wfdb");
-        return skipped("python3 has no wfdb");
-    };
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    let Some(python) = Python::with(&["wfdb"], "wfdb") else { return };
+    let mut words = vec![root().join("tests/wfdb_values.py").display().to_string()];
+    words.extend(formats.map(|format| format.to_string()));
+    let output = python.run(&words, folder.path());
     let said: Vec<Vec<[f64; 2]>> = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(said.len(), formats.len());
     for (format, theirs) in formats.into_iter().zip(said) {

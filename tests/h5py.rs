@@ -1,29 +1,19 @@
 //! h5py opens what we write, and we read what h5py writes. Skipped loudly where Python has no h5py.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use ecgflow::io::hdf5::{CineReader, EcgReader, FeaturesReader};
 use ecgflow::io::Source;
 use serde_json::{json, Value};
 
-use crate::program::{example, root, succeed, text, tiny_weights};
+use crate::program::{example, root, succeed, text, tiny_weights, Python};
 
 /// Runs `h5py_files.py`. None where there is no h5py; `make test` fetches one, so CI must have it.
 fn h5py(arguments: &[&str], folder: &Path) -> Option<Output> {
-    let python = || {
-        let mut python = Command::new("python3");
-        python.env("PYTHONPATH", root().join("target/setup/h5py")).current_dir(folder);
-        python
-    };
-    if !python().args(["-c", "import h5py"]).output().is_ok_and(|o| o.status.success()) {
-        assert!(std::env::var_os("CI").is_none(), "CI must have h5py");
-        crate::program::skipped("python3 has no h5py");
-        return None;
-    }
-    let output = python().arg(root().join("tests/h5py_files.py")).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    Some(output)
+    let python = Python::with(&["h5py"], "h5py")?;
+    let script = root().join("tests/h5py_files.py").display().to_string();
+    Some(python.run(&[&[script.as_str()], arguments].concat(), folder))
 }
 
 #[test]

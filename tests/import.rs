@@ -2,7 +2,7 @@
 
 use ecgflow::checkpoint::{Kind, Weights};
 
-use crate::program::{names, refuses, root, shared, succeed, text, tiny_weights};
+use crate::program::{names, refuses, shared, succeed, text, tiny_weights};
 
 #[test]
 fn import_makes_a_file_of_half_the_size_with_the_models_asked_for() {
@@ -46,24 +46,15 @@ fn import_refuses_models_that_are_not_there() {
 
 #[test]
 fn python_opens_half_weights_and_sees_the_same_numbers() {
-    let ask = |code: &str, folder: &std::path::Path| {
-        let mut python = std::process::Command::new("python3");
-        python.env("PYTHONPATH", root().join("target/setup/safetensors")).current_dir(folder);
-        python.args(["-c", code]).output()
-    };
     let out = tempfile::tempdir().unwrap();
-    if !ask("import safetensors.numpy", out.path()).is_ok_and(|o| o.status.success()) {
-        crate::program::skipped("python3 has no safetensors");
-        return;
-    }
+    let Some(python) = crate::program::Python::with(&["safetensors"], "safetensors.numpy") else { return };
     let w = tiny_weights().display();
     succeed(&format!("ecgflow import {w} --only pamae --half -o half.safetensors"), out.path());
     let code = "from safetensors.numpy import load_file
 tensors = load_file('half.safetensors')
 for name in sorted(tensors):
     print(name, tensors[name].dtype, float(tensors[name].astype('f8').sum()))";
-    let output = ask(code, out.path()).unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    let output = python.run(&["-c", code], out.path());
     let weights = Weights::open(&out.path().join("half.safetensors")).unwrap();
     let mut seen = 0;
     for line in text(&output.stdout).lines() {

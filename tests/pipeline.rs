@@ -340,12 +340,8 @@ fn a_terminated_run_leaves_no_file() {
 #[test]
 fn binary_output_to_a_terminal_is_refused() {
     let out = tempfile::tempdir().unwrap();
-    let line = format!("script -qec 'ecg-prep {}' /dev/null < /dev/null", example().display());
-    if !shell("command -v script", out.path()).status.success() {
-        crate::program::skipped("no program `script` to open a terminal");
-        return;
-    }
-    let output = shell(&line, out.path());
+    let words = format!("ecg-prep {}", example().display());
+    let Some(output) = crate::program::on_terminal(&words, out.path()) else { return };
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stdout).contains("binary output to a terminal"), "{}", text(&output.stdout));
 }
@@ -353,19 +349,9 @@ fn binary_output_to_a_terminal_is_refused() {
 /// Peak resident memory of a program's run, KiB.
 #[cfg(target_os = "linux")]
 fn peak_kib(words: &str, folder: &Path) -> u64 {
-    let mut words = words.split_whitespace();
-    let mut command = crate::program::program(words.next().unwrap(), folder);
-    let mut child = command.args(words).spawn().unwrap();
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
-    while child.try_wait().unwrap().is_none() {
-        let said = fs::read_to_string(&status).unwrap_or_default();
-        let line = said.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-        peak = line.and_then(|l| l.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0).max(peak);
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
-    assert!(child.wait().unwrap().success());
-    peak
+    let (output, peak) = crate::program::measure(words, folder);
+    assert!(output.status.success(), "{words}\n{}", text(&output.stderr));
+    peak >> 10
 }
 
 #[cfg(target_os = "linux")]

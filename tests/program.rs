@@ -74,6 +74,49 @@ pub fn measure(words: &str, folder: &Path) -> (Output, u64) {
     (output, watch.join().unwrap())
 }
 
+/// Python 3 with packages that `make test` fetches.
+pub struct Python {
+    path: String,
+}
+
+impl Python {
+    /// None, said loudly, where it has not all of these modules; CI must have them.
+    pub fn with(packages: &[&str], modules: &str) -> Option<Python> {
+        let paths = packages.iter().map(|name| root().join("target/setup").join(name).display().to_string());
+        let python = Python { path: paths.collect::<Vec<_>>().join(":") };
+        let import = format!("import {modules}");
+        if python.command().args(["-c", &import]).output().is_ok_and(|output| output.status.success()) {
+            return Some(python);
+        }
+        assert!(std::env::var_os("CI").is_none(), "CI must have {modules}");
+        skipped(&format!("python3 has no {modules}"));
+        None
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("python3");
+        command.env("PYTHONPATH", &self.path);
+        command
+    }
+
+    /// Runs it in `folder` and insists on success.
+    pub fn run<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S], folder: &Path) -> Output {
+        let output = self.command().current_dir(folder).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        output
+    }
+}
+
+/// Runs `words` in `folder` on a terminal, whose output is what it shows. None, said loudly, where no program gives one.
+pub fn on_terminal(words: &str, folder: &Path) -> Option<Output> {
+    if !shell("command -v script", folder).status.success() {
+        assert!(std::env::var_os("CI").is_none(), "CI must have script (bsdutils)");
+        skipped("no program `script` to open a terminal");
+        return None;
+    }
+    Some(shell(&format!("script -qec '{words}' /dev/null < /dev/null"), folder))
+}
+
 /// A line of bash in `folder`, the programs on its PATH, failing where any part of a pipe fails.
 pub fn shell(line: &str, folder: &Path) -> Output {
     let path = format!("{}:{}", bin().display(), std::env::var("PATH").unwrap_or_default());

@@ -143,16 +143,7 @@ fn what_is_made_of_simulated_ecgs_is_marked_synthetic() {
 #[test]
 fn the_reference_reader_finds_the_true_r_peaks_of_a_simulated_ecg() {
     let out = tempfile::tempdir().unwrap();
-    let python = |code: &str| {
-        let mut python = std::process::Command::new("python3");
-        python.env("PYTHONPATH", root().join("target/setup/wfdb")).current_dir(out.path()).args(["-c", code]);
-        python.output()
-    };
-    if !python("import wfdb").is_ok_and(|o| o.status.success()) {
-        assert!(std::env::var_os("CI").is_none(), "CI must have wfdb");
-        crate::program::skipped("python3 has no wfdb");
-        return;
-    }
+    let Some(python) = crate::program::Python::with(&["wfdb"], "wfdb") else { return };
     succeed("ecgflow simulate -n 1 --seed 5 -o hearts", out.path());
     let code = "import wfdb
 name = 'hearts/ecg/H5-000000'
@@ -160,8 +151,7 @@ record, beats = wfdb.rdrecord(name), wfdb.rdann(name, 'qrs')
 print(record.fs, record.p_signal.shape, *record.sig_name)
 print(*beats.sample)
 print(*record.comments, sep='|')";
-    let output = python(code).unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    let output = python.run(&["-c", code], out.path());
     let lines = text(&output.stdout);
     let lines: Vec<&str> = lines.lines().collect();
     assert_eq!(lines[0], "500 (5000, 12) I II III aVR aVL aVF V1 V2 V3 V4 V5 V6");
