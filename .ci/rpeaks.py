@@ -17,13 +17,11 @@ import neurokit2
 import numpy as np
 import wfdb
 
-from peers import DETECTORS, count, find
+from peers import DETECTORS, annotated, count, find
 
 warnings.simplefilter("ignore")
 logging.disable(logging.CRITICAL)
 RATE, SAMPLES = 500, 5000
-
-BEATS = "NLRBAaJSVrFejnE/fQ?"  # the codes of beats
 
 
 def say(what, totals):
@@ -32,12 +30,10 @@ def say(what, totals):
         print(f"result rpeaks_{what}.{name}_precision {matched / max(found, 1):.4f}", flush=True)
 
 
-def annotated(path, found):
-    record, marks = wfdb.rdrecord(str(path), channels=[0]), wfdb.rdann(str(path), "atr")
-    lead, seconds = record.p_signal[:, 0], record.sig_len / record.fs
-    truth = [s / record.fs for s, kind in zip(marks.sample, marks.symbol) if kind in BEATS]
-    totals = {"ecgflow": count(truth, found, seconds)}
-    totals |= {name: count(truth, find(detect, lead, record.fs), seconds) for name, detect in DETECTORS.items()}
+def say_annotated(path, found):
+    lead, rate, truth = annotated(path)
+    totals = {"ecgflow": count(truth, found, len(lead) / rate)}
+    totals |= {name: count(truth, find(detect, lead, rate), len(lead) / rate) for name, detect in DETECTORS.items()}
     print(f"record {path.name}: {totals['ecgflow'][1]} beats", file=sys.stderr)
     say(f"record_{path.name}", totals)
 
@@ -57,4 +53,4 @@ for level in ["clean", "18dB", "12dB", "6dB"]:
     say(level, totals)
 if len(sys.argv) > 2:
     path = pathlib.Path(sys.argv[2])
-    annotated(path, json.loads((folder / f"annotated-{path.name}.json").read_text())["found"])
+    say_annotated(path, json.loads((folder / f"annotated-{path.name}.json").read_text())["found"])

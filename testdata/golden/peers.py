@@ -1,13 +1,16 @@
-"""What rpeak_golden.py and .ci/rpeaks.py share: the detectors that ours is measured beside, and the rule of counting.
+"""What rpeak_golden.py and .ci/rpeaks.py share: the detectors that ours is measured beside, annotated beats,
+and the rule of counting.
 
 The rule is that of src/metric/beats.rs (ANSI/AAMI EC57): a found beat may lie 0.15 s from the true one; beats in the first and last
 0.15 s do not count.
 """
 import neurokit2
 import numpy as np
+import wfdb
 from wfdb import processing
 
 NEAR = 0.15
+BEATS = "NLRBAaJSVrFejnE/fQ?"  # the codes of beats
 
 
 def neurokit(x, fs):
@@ -26,6 +29,12 @@ def find(detect, x, fs):
         return detect(x, fs)
     except Exception:  # no beat found at all
         return []
+
+
+def annotated(path):
+    """First lead of a WFDB record, its rate, and the times of its annotated beats (`atr`), s."""
+    record, marks = wfdb.rdrecord(str(path), channels=[0]), wfdb.rdann(str(path), "atr")
+    return record.p_signal[:, 0], record.fs, [s / record.fs for s, kind in zip(marks.sample, marks.symbol) if kind in BEATS]
 
 
 def count(truth, found, seconds):

@@ -17,7 +17,7 @@ import neurokit2
 import numpy as np
 import wfdb
 
-from peers import DETECTORS, count, find
+from peers import DETECTORS, annotated, count, find
 
 warnings.simplefilter("ignore")
 logging.disable(logging.CRITICAL)
@@ -41,11 +41,9 @@ for entry in json.loads((folder / "index.json").read_text()):
             totals[key] = totals.get(key, 0) + count(entry["beats"], found, len(x) / 500)
 for (name, level, kind), s in totals.items():
     result["simulated"].append({"detector": name, "muscle_snr_db": level, "kind": kind} | percent(s))
-x = wfdb.rdrecord(str(records / "100"), channels=[0]).p_signal[:, 0]
-marks = wfdb.rdann(str(records / "100"), "atr")
-truth = [s / 360 for s, kind in zip(marks.sample, marks.symbol) if kind in "NLRBAaJSVrFejnE/fQ?"]
+x, rate, truth = annotated(records / "100")
 for name, detect in DETECTORS.items():
-    result["record_100"][name] = percent(count(truth, detect(x, 360), len(x) / 360))
+    result["record_100"][name] = percent(count(truth, detect(x, rate), len(x) / rate))
 result["seconds_per_lead"] = {k: round(v / len(json.loads((folder / "index.json").read_text())), 4) for k, v in times.items()}
 out.write_text(json.dumps(result).replace('{"detector"', '\n{"detector"') + "\n")
 for line in result["simulated"]:
