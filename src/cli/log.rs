@@ -77,39 +77,25 @@ impl Log {
 
     /// A counter of records whose number is not known before, with records a second; drawn on a terminal only.
     pub fn records(&self) -> ProgressBar {
-        if self.level < 0 || !io::stderr().is_terminal() {
-            return ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        }
-        let bar = ProgressBar::new_spinner();
-        if let Ok(style) =
-            ProgressStyle::with_template("{prefix} {spinner} {human_pos} records, {rate}, {elapsed} {wide_msg}")
-        {
-            bar.set_style(style.with_key("rate", rate));
-        }
-        bar.with_prefix(self.name)
+        self.bar(None, "{prefix} {spinner} {human_pos} records, {rate}, {elapsed} {wide_msg}")
     }
 
     /// A progress bar over the steps of a training, with a message of its own; drawn on a terminal only.
     pub fn steps(&self, steps: u64) -> ProgressBar {
-        if self.level < 0 || !io::stderr().is_terminal() {
-            return ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::hidden());
-        }
-        let bar = ProgressBar::new(steps);
-        let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg}, {rate}, {eta} left");
-        if let Ok(style) = style {
-            bar.set_style(style.with_key("rate", rate));
-        }
-        bar.with_prefix(self.name)
+        self.bar(Some(steps), "{prefix} {wide_bar} {pos}/{len} {msg}, {rate}, {eta} left")
     }
 
     /// A progress bar over `records`; drawn on a terminal only.
     pub fn progress(&self, records: usize) -> ProgressBar {
+        self.bar(Some(records as u64), "{prefix} {wide_bar} {pos}/{len} {rate} {eta} left")
+    }
+
+    fn bar(&self, length: Option<u64>, template: &str) -> ProgressBar {
         if self.level < 0 || !io::stderr().is_terminal() {
-            return ProgressBar::with_draw_target(Some(records as u64), ProgressDrawTarget::hidden());
+            return ProgressBar::with_draw_target(length, ProgressDrawTarget::hidden());
         }
-        let bar = ProgressBar::new(records as u64);
-        let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {rate} {eta} left");
-        if let Ok(style) = style {
+        let bar = length.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.with_key("rate", rate));
         }
         bar.with_prefix(self.name)
