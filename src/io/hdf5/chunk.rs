@@ -212,7 +212,7 @@ impl Packing {
         };
         // No filters: left to the library, because H5Dget_chunk_storage_size then gives the size of the shape, not of the stored
         // bytes.
-        let (shuffle, deflate) = match filters(dataset).as_slice() {
+        let (shuffle, deflate) = match filters(dataset)?.as_slice() {
             [SHUFFLE] => (true, false),
             [DEFLATE] => (false, true),
             [SHUFFLE, DEFLATE] => (true, true),
@@ -273,10 +273,10 @@ thread_local! {
     static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Numbers of the filters of a dataset, in their order; one that no filter has where they cannot be known.
+/// Numbers of the filters of a dataset, in their order; none where they cannot be known.
 #[allow(unsafe_code)] // hdf5-metno's own trusts the file's word on how many values a filter has
-pub(super) fn filters(dataset: &Dataset) -> Vec<i32> {
-    let Ok(list) = dataset.dcpl() else { return vec![-1] };
+pub(super) fn filters(dataset: &Dataset) -> Option<Vec<i32>> {
+    let list = dataset.dcpl().ok()?;
     let _alone = hdf5_sys::LOCK.lock();
     // SAFETY: the list is open.
     let count = unsafe { hdf5_sys::h5p::H5Pget_nfilters(list.id()) };
@@ -288,10 +288,7 @@ pub(super) fn filters(dataset: &Dataset) -> Vec<i32> {
             hdf5_sys::h5p::H5Pget_filter2(list.id(), place, &mut flags, &mut values, none, 0, none.cast(), &mut config)
         }
     };
-    if count < 0 {
-        return vec![-1];
-    }
-    (0..count.unsigned_abs()).map(number).collect()
+    Some((0..u32::try_from(count).ok()?).map(number).collect())
 }
 
 /// Inflates a zlib stream of `size` bytes into `room`; none where it is damaged or has another size.

@@ -270,7 +270,7 @@ pub(super) fn open_file(source: &Source, large: &[&str], fault: &dyn Fn(&str) ->
 
 /// Whether a dataset has chunks without filters.
 fn is_plainly_chunked(dataset: &Dataset) -> bool {
-    dataset.is_chunked() && filters(dataset).is_empty()
+    dataset.is_chunked() && filters(dataset).is_some_and(|filters| filters.is_empty())
 }
 
 /// Holds what a dataset claims (records, bytes of each) against what a file of `bytes` bytes stores of it.

@@ -77,7 +77,7 @@ impl Group<'_> {
 
     /// Complete frames in the file; none where it is compressed and does not say.
     pub(super) fn frames(&self) -> Result<Option<u64>> {
-        if self.format.is_compressed() {
+        if self.is_compressed() {
             let total = self.flac()?.streaminfo().samples;
             let each = self.per_channel()?;
             return Ok(total.map(|n| n.saturating_sub(self.offset) / each));
@@ -92,11 +92,10 @@ impl Group<'_> {
 
     /// Whether the file can hold that many frames, where its size says so.
     pub(super) fn check(&self, frames: u64) -> Result<()> {
-        let samples = frames.checked_mul(self.width);
-        if self.format.is_compressed() {
-            return Ok(()); // of all compressed files of a record together
+        if self.is_compressed() {
+            return Ok(()); // judged with all compressed files of the record together
         }
-        let bytes = samples.and_then(|n| self.format.bytes_for(n));
+        let bytes = frames.checked_mul(self.width).and_then(|n| self.format.bytes_for(n));
         let needed = bytes.and_then(|b| b.checked_add(self.offset));
         if needed.is_some_and(|n| n <= self.size && usize::try_from(n).is_ok()) {
             return Ok(());
@@ -113,7 +112,7 @@ impl Group<'_> {
         let signals = self.signals.iter();
         let mut channels: Vec<Channel> =
             signals.map(|(k, signal)| Channel::new(self.format, signal, rows.remove(k), averaged)).collect();
-        match self.format.is_compressed() {
+        match self.is_compressed() {
             true => self.unfold(frames, |block, times| hand(block, times, &mut channels))?,
             false => self.read(frames, &mut channels)?,
         }

@@ -31,22 +31,8 @@ const SIGNALS: usize = 1 << 16;
 
 /// Reads the segments beside the header and joins them.
 pub(super) fn join(header: &Header, folder: &Path) -> Result<Recording> {
+    let headers = read_parts(header, folder)?;
     let mut budget = Budget::default();
-    let mut headers: HashMap<&str, Header> = HashMap::new();
-    let mut signals = 0;
-    for segment in &header.segments {
-        let Some(name) = &segment.name else { continue };
-        if headers.contains_key(name.as_str()) {
-            continue;
-        }
-        let part = read_header(&folder.join(format!("{name}.hea")))?;
-        signals += part.signals.len();
-        if signals > SIGNALS {
-            let fault = Fault::new(DOING, "the segments have too many signals").record(&part.name);
-            return Err(fault.expected(format!("at most {SIGNALS}"), "more").into());
-        }
-        headers.insert(name, part);
-    }
     let layout = layout(&header.segments, &headers);
     let total = header.segments.iter().try_fold(0u64, |n, s| n.checked_add(s.frames)).unwrap_or(u64::MAX);
     check_length(header, total)?;
@@ -69,7 +55,26 @@ pub(super) fn join(header: &Header, folder: &Path) -> Result<Recording> {
     let leads = leads(layout, &parts, &plans)?;
     let per_frame = parts.iter().find_map(|part| part.plan).map_or(1, |plan| plan.per_frame);
     budget.check(total.saturating_mul(per_frame).saturating_mul(leads.len() as u64))?;
-    stack(header, leads, &parts, folder)
+    stack(header, leads, per_frame, &parts, folder)
+}
+
+/// The headers of the segments, each once.
+fn read_parts<'h>(header: &'h Header, folder: &Path) -> Result<HashMap<&'h str, Header>> {
+    let mut headers: HashMap<&str, Header> = HashMap::new();
+    let mut signals = 0;
+    for name in header.segments.iter().filter_map(|segment| segment.name.as_deref()) {
+        if headers.contains_key(name) {
+            continue;
+        }
+        let part = read_header(&folder.join(format!("{name}.hea")))?;
+        signals += part.signals.len();
+        if signals > SIGNALS {
+            let fault = Fault::new(DOING, "the segments have too many signals").record(&part.name);
+            return Err(fault.expected(format!("at most {SIGNALS}"), "more").into());
+        }
+        headers.insert(name, part);
+    }
+    Ok(headers)
 }
 
 /// The header that lists the signals of a record of variable layout: a first segment without samples.
@@ -162,8 +167,7 @@ fn leads(layout: Option<&Header>, parts: &[Part], plans: &HashMap<&str, Plan>) -
 }
 
 /// Decodes each segment into its place. Of several leads of one name, the first takes the first signal of that name, and so on.
-fn stack(header: &Header, leads: Vec<String>, parts: &[Part], folder: &Path) -> Result<Recording> {
-    let per_frame = parts.iter().find_map(|part| part.plan).map_or(1, |plan| plan.per_frame);
+fn stack(header: &Header, leads: Vec<String>, per_frame: u64, parts: &[Part], folder: &Path) -> Result<Recording> {
     let length = |s: &Segment| usize::try_from(s.frames.saturating_mul(per_frame)).unwrap_or(usize::MAX);
     let total = parts.iter().map(|part| length(part.segment)).fold(0, usize::saturating_add); // `Budget` has bounded it
     let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
