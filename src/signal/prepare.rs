@@ -198,11 +198,8 @@ fn run(recording: Recording, options: &PrepareOptions) -> std::result::Result<(E
     };
     let (quality, report) = quality::assess(&subject);
     let heart_rate = rpeak::heart_rate(&r_peak, rate_hz) as f32;
-    let mut samples_mv = windowed.mapv(|v| v as f32);
-    if recorded < whole {
-        let short = std::mem::replace(&mut samples_mv, Array2::zeros((LEADS, whole)));
-        samples_mv.slice_mut(s![.., ..recorded]).assign(&short);
-    }
+    let mut samples_mv = Array2::zeros((LEADS, whole));
+    samples_mv.slice_mut(s![.., ..recorded]).zip_mut_with(&windowed, |place, v| *place = *v as f32);
     let r_peak = r_peak.into_iter().filter_map(|p| i32::try_from(p).ok()).collect();
     let ecg = Ecg { id: recording.id, rate_hz, samples_mv, r_peak, heart_rate, quality };
     ecg.check().map_err(code("options"))?;
